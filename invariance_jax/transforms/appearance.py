@@ -1,0 +1,67 @@
+"""Appearance transforms: each pixel by a rule, the geometry untouched."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Image = Float[Array, "height width channels"]
+Scalar = Float[Array, ""]
+
+# ITU-R 601 luma as torchvision's `rgb_to_grayscale` writes it.
+_LUMA = (0.2989, 0.587, 0.114)
+
+
+def posterize(image: Image, magnitude: Scalar) -> Image:
+    """Keeps the highest bits of each 8-bit value.
+
+    Args:
+        image: float32 [height, width, channels] in [0, 1], rounded to 8 bits first.
+        magnitude: Number of bits kept, 0 to 8. 8 keeps the image as it is, unrounded; 0 is black.
+
+    Returns:
+        The posterized image, same shape and dtype. Its gradient is zero below 8 bits.
+    """
+    step = 2.0 ** (8.0 - magnitude)
+    levels = jnp.floor(jnp.round(image * 255.0) / step) * step / 255.0
+    return jnp.where(magnitude >= 8.0, image, levels)
+
+
+def solarize(image: Image, magnitude: Scalar) -> Image:
+    """Inverts the bright pixels.
+
+    Args:
+        image: float32 [height, width, channels] in [0, 1].
+        magnitude: Threshold: x >= threshold becomes 1 - x. At 1 saturated pixels are still
+            inverted, as in torchvision.
+
+    Returns:
+        The solarized image, same shape and dtype.
+    """
+    return jnp.where(image >= magnitude, 1.0 - image, image)
+
+
+def contrast(image: Image, magnitude: Scalar) -> Image:
+    """Blends with the mean of the grey image, clipped.
+
+    Args:
+        image: float32 [height, width, 3] in [0, 1].
+        magnitude: Factor, not negative: 0 is flat grey, 1 the image, 2 twice the contrast.
+
+    Returns:
+        The blended image in [0, 1], same shape and dtype.
+    """
+    # A sum and not a dot product: accelerators would round a product's factors to fewer bits.
+    mean = jnp.mean(jnp.sum(image * jnp.array(_LUMA, jnp.float32)[None, None, :], axis=-1))
+    return jnp.clip(image * magnitude + mean * (1.0 - magnitude), 0.0, 1.0)
+
+
+def brightness(image: Image, magnitude: Scalar) -> Image:
+    """Multiplies by a factor, clipped.
+
+    Args:
+        image: float32 [height, width, channels] in [0, 1].
+        magnitude: Factor, not negative: 0 is black, 1 the image, 2 twice as bright.
+
+    Returns:
+        The image in [0, 1], same shape and dtype.
+    """
+    return jnp.clip(image * magnitude, 0.0, 1.0)
