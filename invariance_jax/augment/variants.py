@@ -11,8 +11,7 @@ from invariance_jax.errors import UserError, lookup
 _RESIZE_OVER_SIZE = 256 / 224
 
 
-def _resized_center_crop(size: int, *, resize: int | None = None, t: float) -> ResizedCenterCrop:
-    resize = round(size * _RESIZE_OVER_SIZE) if resize is None else resize
+def _resized_center_crop(size: int, resize: int, *, t: float = 0.3) -> ResizedCenterCrop:
     if resize < size:
         raise UserError(f"resize is {resize}; expected at least size, which is {size}")
     if not 0 <= t <= 1:
@@ -20,16 +19,13 @@ def _resized_center_crop(size: int, *, resize: int | None = None, t: float) -> R
     return ResizedCenterCrop(size=size, resize=resize, t=t)
 
 
-def _still(size: int, *, resize: int | None = None) -> ResizedCenterCrop:
-    return _resized_center_crop(size, resize=resize, t=0.0)
-
-
-def _translated(size: int, *, resize: int | None = None, t: float = 0.3) -> ResizedCenterCrop:
-    return _resized_center_crop(size, resize=resize, t=t)
+def _center_crop(size: int, resize: int) -> ResizedCenterCrop:
+    return _resized_center_crop(size, resize, t=0.0)
 
 
 def _random_resized_crop(
-    size: int,  # the crop is resampled to it; the distribution of boxes does not depend on it
+    size: int,  # neither size changes the distribution of boxes in the source
+    resize: int,
     *,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
@@ -47,9 +43,9 @@ def _random_resized_crop(
 _VARIANTS: Mapping[str, tuple[Callable[..., ResizedCenterCrop | RandomResizedCrop], float]] = (
     MappingProxyType(
         {
-            "none": (_still, 0.0),
-            "flip": (_still, 0.5),
-            "translate": (_translated, 0.0),
+            "none": (_center_crop, 0.0),
+            "flip": (_center_crop, 0.5),
+            "translate": (_resized_center_crop, 0.0),
             "random_resized_crop": (_random_resized_crop, 0.0),
             "random_resized_crop_flip": (_random_resized_crop, 0.5),
         }
@@ -59,15 +55,23 @@ _VARIANTS: Mapping[str, tuple[Callable[..., ResizedCenterCrop | RandomResizedCro
 NAMES: tuple[str, ...] = tuple(_VARIANTS)
 
 
-def get(name: str, *, size: int = 224, **overrides: float | int | tuple[float, float]) -> Augmentation:
+def get(
+    name: str,
+    *,
+    size: int = 224,
+    resize: int | None = None,
+    **overrides: float | tuple[float, float],
+) -> Augmentation:
     """Makes an augmentation variant.
 
     Args:
         name: One of `augment.NAMES`.
         size: Side of the output in pixels.
-        **overrides: Numbers of the variant: `resize` (shorter side before the crop, pixels;
-            `none`, `flip`, `translate`), `t` (`translate`), `scale` and `ratio`
-            (`random_resized_crop`, `random_resized_crop_flip`).
+        resize: Shorter side before the centre crop in pixels, for the variants that resize
+            first; the others crop the source itself. By default the paper's 256 for 224.
+        **overrides: Numbers of the variant: `t` (`translate`: largest translation as a fraction
+            of the side), `scale` and `ratio` (`random_resized_crop`,
+            `random_resized_crop_flip`: smallest and largest area fraction and aspect).
 
     Returns:
         The augmentation, frozen.
@@ -80,18 +84,20 @@ def get(name: str, *, size: int = 224, **overrides: float | int | tuple[float, f
         0.1
     """
     make_boxes, flip_probability = lookup(_VARIANTS, name, "augmentation")
-    if not (isinstance(size, int) and size > 0):
-        raise UserError(f"size is {size!r}; expected a positive whole number of pixels")
-    known = [key for key in (make_boxes.__kwdefaults__ or {})]
+    resize = round(size * _RESIZE_OVER_SIZE) if resize is None else resize
+    for key, value in (("size", size), ("resize", resize)):
+        if not (isinstance(value, int) and value > 0):
+            raise UserError(f"{key} is {value!r}; expected a positive whole number of pixels")
+    known = list(make_boxes.__kwdefaults__ or {})
     for key in overrides:
         if key not in known:
+            choices = ", ".join(["size", "resize", *known])
             raise UserError(
-                f"augmentation {name!r} has no option {key!r}; its options: size, "
-                + ", ".join(known)
+                f"augmentation {name!r} has no option {key!r}; its options: {choices}"
             )
     return Augmentation(
         name=name,
         size=size,
-        boxes=make_boxes(size, **overrides),
+        boxes=make_boxes(size, resize, **overrides),
         flip_probability=flip_probability,
     )

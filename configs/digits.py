@@ -1,0 +1,61 @@
+"""Embedded digits (scikit-learn's scans, 32 px): minutes on a laptop, nothing to download.
+
+    invariance-jax train --config=configs/digits.py:resnet8,translate --workdir=workdirs/digits
+
+The argument is MODEL,AUGMENTATION. Models: resnet8, vit_mu8. Expected top-1 on the 360 held-out
+digits: over 90 % with every augmentation; a quarter of a minute a run on two CPU cores.
+"""
+
+import ml_collections
+
+
+def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
+    """Makes the config of one model and augmentation."""
+    model, _, augmentation = argument.partition(",")
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = model
+    config.model.dtype = "float32"
+    config.model.bn_group = 0
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = "digits"
+    config.data.data_dir = ""
+    config.data.train_split = "train"
+    config.data.validation_split = "validation"
+    config.data.image_size = 32
+    # A digit fills its scan: a centre crop would cut strokes.
+    config.data.resize_size = 32
+    config.data.canvas_size = 32
+    config.data.workers = 0
+
+    config.augment = ml_collections.ConfigDict()
+    config.augment.name = augmentation or "none"
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.name = "adamw(b2=0.99)"
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_steps = 50
+    config.optimizer.weight_decay = 0.05
+
+    config.train = ml_collections.ConfigDict()
+    config.train.batch_size = 64
+    config.train.steps = 600
+    config.train.log_every = 50
+    config.train.evaluate_every = 200
+    config.train.checkpoint_every = 200
+    config.train.keep_checkpoints = 2
+    config.train.label_smoothing = 0.0
+
+    config.eval = ml_collections.ConfigDict()
+    config.eval.split = "validation"
+    config.eval.batch_size = 120
+    config.eval.grid_batch_size = 40
+    config.eval.seed = 0
+
+    config.mesh = ml_collections.ConfigDict()
+    config.mesh.data = 0
+    return config

@@ -1,0 +1,1 @@
+"""The commands of `python -m invariance_jax`: the edge where flags and files are."""

@@ -1,0 +1,294 @@
+"""What an experiment's config holds, checked before any work.
+
+The values stand in `configs/` and nowhere else; this module only says which fields exist, what
+type each has, and what a value must be.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from invariance_jax.errors import UserError, unknown_name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        name: One of `models.names()`, with options: `resnet18(stem='cifar')`.
+        dtype: What it computes in, "float32" or "bfloat16"; parameters are float32 always.
+        bn_group: How many images share BatchNorm statistics; 0 for the whole global batch.
+    """
+
+    name: str
+    dtype: str
+    bn_group: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The images.
+
+    Attributes:
+        name: "digits" (embedded) or a TFDS dataset with `image` and `label`.
+        data_dir: The TFDS folder; empty for digits.
+        train_split: Split to train on, in TFDS notation.
+        validation_split: Split for accuracy.
+        image_size: Side of what the model sees, pixels.
+        resize_size: Shorter side before the centre crop (the paper: 256 for 224).
+        canvas_size: Side of the canvas that images are decoded to; larger ones are shrunk to it.
+        workers: Processes that decode; 0 to decode in threads.
+    """
+
+    name: str
+    data_dir: str
+    train_split: str
+    validation_split: str
+    image_size: int
+    resize_size: int
+    canvas_size: int
+    workers: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """The augmentation in training.
+
+    Attributes:
+        name: One of `augment.NAMES`, with options: `translate(t=0.1)`.
+    """
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How parameters move.
+
+    Attributes:
+        name: `sgd(momentum=0.9)` or `adamw(b2=0.999)`.
+        learning_rate: Peak learning rate.
+        schedule: `constant`, `cosine` (to 0 at the last step) or `step(every=N, factor=0.1)`.
+        warmup_steps: Steps of linear warm-up from 0, part of `train.steps`.
+        weight_decay: On every parameter; coupled (L2) for sgd, decoupled for adamw.
+    """
+
+    name: str
+    learning_rate: float
+    schedule: str
+    warmup_steps: int
+    weight_decay: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training run.
+
+    Attributes:
+        batch_size: Images a step, over all devices.
+        steps: Steps in all.
+        log_every: Steps between two lines of metrics.
+        evaluate_every: Steps between two validations; the last step is always validated.
+        checkpoint_every: Steps between two checkpoints; the last step is always saved.
+        keep_checkpoints: How many checkpoints stay.
+        label_smoothing: Share of the target spread over all classes, 0 to 1.
+    """
+
+    batch_size: int
+    steps: int
+    log_every: int
+    evaluate_every: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    label_smoothing: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Accuracy and invariance of a finished model.
+
+    Attributes:
+        split: Split on which invariance is measured, in TFDS notation: `validation[:1000]`.
+        batch_size: Images a forward pass in the validation.
+        grid_batch_size: Images that the invariance grid takes at once; each is embedded at all
+            ten magnitudes of a transform in one forward pass.
+        seed: Seed of the permutation behind the baseline.
+    """
+
+    split: str
+    batch_size: int
+    grid_batch_size: int
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """The devices.
+
+    Attributes:
+        data: Devices that share the batch; 0 for all there are.
+    """
+
+    data: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """One experiment, as `configs/*.py` define it.
+
+    Attributes:
+        seed: Of parameters, shuffling and augmentation.
+        model: The network.
+        data: The images.
+        augment: The augmentation.
+        optimizer: How parameters move.
+        train: The training run.
+        eval: Accuracy and invariance.
+        mesh: The devices.
+    """
+
+    seed: int
+    model: ModelConfig
+    data: DataConfig
+    augment: AugmentConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    eval: EvalConfig
+    mesh: MeshConfig
+
+    def to_json(self) -> str:
+        """The config as JSON text with sorted keys."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuickstartConfig:
+    """A grid of experiments: every model with every augmentation and seed.
+
+    Attributes:
+        experiment: What all of them share.
+        models: Model names.
+        augmentations: Augmentation names.
+        seeds: Seeds.
+    """
+
+    experiment: ExperimentConfig
+    models: tuple[str, ...]
+    augmentations: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+# Ranges of numbers, ends included; the type alone would let a slip through.
+_FROM_0, _FROM_1 = (0, math.inf), (1, math.inf)
+_RANGES = {
+    "bn_group": _FROM_0,
+    "image_size": _FROM_1,
+    "canvas_size": _FROM_1,
+    "workers": _FROM_0,
+    "learning_rate": _FROM_0,
+    "warmup_steps": _FROM_0,
+    "weight_decay": _FROM_0,
+    "batch_size": _FROM_1,
+    "grid_batch_size": _FROM_1,
+    "steps": _FROM_1,
+    "log_every": _FROM_1,
+    "evaluate_every": _FROM_1,
+    "checkpoint_every": _FROM_1,
+    "keep_checkpoints": _FROM_1,
+    "label_smoothing": (0, 1),
+    "data": _FROM_0,
+    "seed": (0, 2**31 - 1),
+}
+
+C = typing.TypeVar("C")
+
+
+def from_config_dict(
+    kind: type[C], values: ml_collections.ConfigDict | Mapping[str, Any], path: str = "config"
+) -> C:
+    """Checks a config and gives it types.
+
+    Args:
+        kind: One of this module's dataclasses.
+        values: What a config file returned, or what a workdir stored.
+        path: How error messages call it.
+
+    Returns:
+        The config, frozen.
+
+    Raises:
+        UserError: A field is unknown, missing, of another type or out of range.
+    """
+    fields = typing.get_type_hints(kind)
+    for name in values:
+        if name not in fields:
+            raise UserError(f"{path}.{name}: {unknown_name('field', name, fields)}")
+    missing = [name for name in fields if name not in values]
+    if missing:
+        raise UserError(f"{path}.{missing[0]} is missing; {path} needs: {', '.join(fields)}")
+    checked = {
+        name: _checked(expected, values[name], f"{path}.{name}", name)
+        for name, expected in fields.items()
+    }
+    return kind(**checked)
+
+
+def _checked(expected: Any, value: Any, path: str, name: str) -> Any:
+    """One field's value, of the type expected."""
+    if dataclasses.is_dataclass(expected):
+        if not isinstance(value, Mapping | ml_collections.ConfigDict):
+            raise _wrong_type(path, value, "a group of fields")
+        return from_config_dict(expected, value, path)
+    if isinstance(expected, types.GenericAlias):
+        (item, _) = typing.get_args(expected)
+        if not isinstance(value, tuple | list):
+            raise _wrong_type(path, value, f"a tuple of {item.__name__}")
+        return tuple(_checked(item, each, f"{path}[{i}]", name) for i, each in enumerate(value))
+    if expected is float and type(value) is int:
+        value = float(value)
+    if type(value) is not expected:
+        raise _wrong_type(path, value, expected.__name__)
+    low, high = _RANGES.get(name, (-math.inf, math.inf)) if expected in (int, float) else (0, 0)
+    if expected in (int, float) and not low <= value <= high:
+        limit = f"at least {low}" if high == math.inf else f"{low} to {high}"
+        raise UserError(f"{path} is {value}; expected {limit}")
+    return value
+
+
+def _wrong_type(path: str, value: Any, expected: str) -> UserError:
+    return UserError(f"{path} is {value!r} ({type(value).__name__}); expected {expected}")
+
+
+def differences(ours: ExperimentConfig, theirs: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
+    """Fields that differ between two configs.
+
+    Args:
+        ours: One config.
+        theirs: The other.
+
+    Returns:
+        Path of the field, as in `train.steps`, to (our value, their value).
+    """
+    flat_ours, flat_theirs = _flat(dataclasses.asdict(ours)), _flat(dataclasses.asdict(theirs))
+    return {
+        path: (flat_ours[path], flat_theirs[path])
+        for path in flat_ours
+        if flat_ours[path] != flat_theirs[path]
+    }
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,99 @@
+"""Top-1 and top-5 accuracy, exact on padded batches."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from invariance_jax import devices
+from invariance_jax.augment import Augmentation
+from invariance_jax.transforms import normalize
+
+Batch = Mapping[str, Array]
+AccuracyStep = Callable[[Any, Batch], dict[str, Array]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Accuracy over a whole split.
+
+    Attributes:
+        top1: Share of images whose best score is the true class, 0 to 1.
+        top5: Share of images whose five best scores hold the true class.
+        images: How many images there were.
+    """
+
+    top1: float
+    top5: float
+    images: int
+
+
+def prepare(augmentation: Augmentation, batch: Batch) -> Array:
+    """Turns canvases into what a model takes, without randomness.
+
+    Args:
+        augmentation: One that draws nothing, as `none`.
+        batch: As `data.evaluation_batches` yields it.
+
+    Returns:
+        float32 [batch, size, size, 3] in [0, 1], not normalised.
+    """
+    key = jax.random.key(0)
+    return jax.vmap(augmentation, (None, 0, 0, 0))(
+        key, batch["canvas"], batch["height"], batch["width"]
+    )
+
+
+def make_accuracy_step(model: nn.Module, augmentation: Augmentation, mesh: Mesh) -> AccuracyStep:
+    """Makes the jitted function that counts correct images of one batch.
+
+    Args:
+        model: The network.
+        augmentation: The preprocessing, `none` as a rule.
+        mesh: The devices.
+
+    Returns:
+        `step(variables, batch) -> counts`; counts are int32 scalars `top1`, `top5`, `images`.
+    """
+
+    def step(variables: Any, batch: Batch) -> dict[str, Array]:
+        images = normalize(prepare(augmentation, batch))
+        logits, _ = model.apply(variables, images, train=False)
+        true = jnp.take_along_axis(logits, batch["label"][:, None], axis=1)
+        # Ties count against the model: equal scores rank before the true class.
+        rank = jnp.sum(logits >= true, axis=1) - 1
+        counts = {"top1": rank < 1, "top5": rank < 5, "images": jnp.ones_like(rank, bool)}
+        return {name: jnp.sum(hit & batch["mask"]) for name, hit in counts.items()}
+
+    return jax.jit(
+        step,
+        in_shardings=(devices.replicated(mesh), devices.by_example(mesh)),
+        out_shardings=devices.replicated(mesh),
+    )
+
+
+def measure(step: AccuracyStep, variables: Any, batches: Iterable[Batch]) -> Accuracy:
+    """Measures accuracy over all batches; one transfer to the host, at the end.
+
+    Args:
+        step: What `make_accuracy_step` returned.
+        variables: Parameters and batch statistics.
+        batches: The split's batches on the devices.
+
+    Returns:
+        The accuracy.
+    """
+    total = None
+    for batch in batches:
+        counts = step(variables, batch)
+        total = counts if total is None else jax.tree.map(jnp.add, total, counts)
+    host = jax.device_get(total)
+    images = int(host["images"])
+    return Accuracy(
+        top1=int(host["top1"]) / images, top5=int(host["top5"]) / images, images=images
+    )

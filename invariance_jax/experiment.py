@@ -1,0 +1,145 @@
+"""From a checked config to the things it names, before any training."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import optax
+from jax.sharding import Mesh
+
+from invariance_jax import augment, data, devices, models, spec
+from invariance_jax.augment import Augmentation
+from invariance_jax.config import ExperimentConfig
+from invariance_jax.errors import UserError
+from invariance_jax.training import optimizer
+from invariance_jax.training.state import TrainState, init_state
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What a config names.
+
+    Attributes:
+        config: The config.
+        mesh: The devices.
+        model: The network.
+        augmentation: What happens to training images.
+        preprocess: What happens to images otherwise: `none`, as in the paper.
+        optimizer: The optimizer.
+        schedule: Its learning rate.
+        train_source: Training images.
+        validation_source: Images for accuracy.
+        evaluation_source: Images for invariance.
+    """
+
+    config: ExperimentConfig
+    mesh: Mesh
+    model: nn.Module
+    augmentation: Augmentation
+    preprocess: Augmentation
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    train_source: data.Source
+    validation_source: data.Source
+    evaluation_source: data.Source
+
+    def init_state(self) -> TrainState:
+        """The state before the first step; pure."""
+        key = jax.random.key(self.config.seed)
+        return init_state(self.model, self.optimizer, key, self.config.data.image_size)
+
+
+def make(config: ExperimentConfig) -> Experiment:
+    """Builds everything that a config names and checks that it fits together.
+
+    Args:
+        config: A checked config.
+
+    Returns:
+        The experiment. Nothing has been computed on a device.
+
+    Raises:
+        UserError: A name, an option, a path or a size is wrong; the message names the field.
+    """
+    augmentation = _make_augmentation(config, config.augment.name, "config.augment.name")
+    preprocess = _make_augmentation(config, "none", "config.data.resize_size")
+    optimizer_ = optimizer.make_optimizer(config.optimizer, config.train.steps)
+    schedule = optimizer.make_schedule(config.optimizer, config.train.steps)
+    sources = {
+        field: _load_source(config, split, field)
+        for field, split in (
+            ("config.data.train_split", config.data.train_split),
+            ("config.data.validation_split", config.data.validation_split),
+            ("config.eval.split", config.eval.split),
+        )
+    }
+    train_source, validation_source, evaluation_source = sources.values()
+    if len(evaluation_source) < 2:
+        raise UserError(
+            f"config.eval.split is {config.eval.split!r}, which holds {len(evaluation_source)} "
+            "images; expected at least 2, because the baseline compares different images"
+        )
+    model = _make_model(config, train_source.num_classes)
+    mesh = devices.make_mesh(config.mesh.data)
+    for field, size in (
+        ("config.train.batch_size", config.train.batch_size),
+        ("config.eval.batch_size", config.eval.batch_size),
+        ("config.eval.grid_batch_size", config.eval.grid_batch_size),
+    ):
+        devices.check_divisible(field, size, mesh)
+    experiment = Experiment(
+        config=config,
+        mesh=mesh,
+        model=model,
+        augmentation=augmentation,
+        preprocess=preprocess,
+        optimizer=optimizer_,
+        schedule=schedule,
+        train_source=train_source,
+        validation_source=validation_source,
+        evaluation_source=evaluation_source,
+    )
+    _check_model(experiment)
+    return experiment
+
+
+def _make_augmentation(config: ExperimentConfig, text: str, field: str) -> Augmentation:
+    try:
+        name, options = spec.parse(text)
+        sizes = {"size": config.data.image_size, "resize": config.data.resize_size}
+        return augment.get(name, **(sizes | options))
+    except (UserError, TypeError) as error:
+        raise UserError(f"{field}: {error}") from error
+
+
+def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
+    try:
+        name, options = spec.parse(config.model.name)
+        return models.create(
+            name,
+            num_classes,
+            dtype=config.model.dtype,
+            bn_group=config.model.bn_group,
+            **options,
+        )
+    except (UserError, TypeError) as error:
+        raise UserError(f"config.model.name: {error}") from error
+
+
+def _check_model(experiment: Experiment) -> None:
+    """Traces the model's shapes: sizes that do not fit are found without computing."""
+    try:
+        jax.eval_shape(experiment.init_state)
+    except UserError as error:
+        config = experiment.config
+        raise UserError(
+            f"config.model.name {config.model.name!r} with config.data.image_size "
+            f"{config.data.image_size}: {error}"
+        ) from error
+
+
+def _load_source(config: ExperimentConfig, split: str, field: str) -> data.Source:
+    try:
+        return data.load_source(config.data.name, split, data_dir=config.data.data_dir)
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error

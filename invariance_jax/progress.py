@@ -1,0 +1,50 @@
+"""Progress bars with rate and time left, as whole lines where the output is a file."""
+
+import sys
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+# In a log file a line every so often says as much as a moving bar.
+_LOG_INTERVAL_SECONDS = 10.0
+
+
+class _Lines:
+    """A stream that turns a bar's redrawing into lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n")
+        if text.strip():
+            self._stream.write(text + "\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def bar(*, total: int, description: str, unit: str, initial: int = 0) -> "tqdm[Any]":
+    """Opens a progress bar on the standard error.
+
+    Args:
+        total: How many units there are in all.
+        description: What is being done.
+        unit: What is counted.
+        initial: How many units an earlier run already did.
+
+    Returns:
+        A tqdm bar; use it as a context manager and call `update`.
+    """
+    options: dict[str, Any] = {"total": total, "desc": description, "unit": f" {unit}"}
+    options |= {"initial": initial, "dynamic_ncols": True}
+    if sys.stderr.isatty():
+        return tqdm(file=sys.stderr, **options)
+    return tqdm(
+        file=_Lines(sys.stderr),
+        mininterval=_LOG_INTERVAL_SECONDS,
+        ascii=True,
+        bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt}{unit} "
+        "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
+        **options,
+    )

@@ -1,0 +1,128 @@
+"""Optimizers and learning-rate schedules by name."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+from invariance_jax import spec
+from invariance_jax.config import OptimizerConfig
+from invariance_jax.errors import UserError, lookup
+
+
+def _constant(peak: float, steps: int) -> optax.Schedule:
+    return optax.constant_schedule(peak)
+
+
+def _cosine(peak: float, steps: int) -> optax.Schedule:
+    return optax.cosine_decay_schedule(peak, max(steps, 1))
+
+
+def _step(peak: float, steps: int, *, every: int, factor: float = 0.1) -> optax.Schedule:
+    if every < 1:
+        raise UserError(f"every is {every}; expected at least 1 step")
+    return optax.exponential_decay(peak, every, factor, staircase=True)
+
+
+_SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "step": _step,
+}
+
+
+def _sgd(
+    rate: optax.Schedule, weight_decay: float, *, momentum: float = 0.9, nesterov: bool = False
+) -> optax.GradientTransformation:
+    # torch.optim.SGD adds weight decay to the gradient, before the momentum.
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum, nesterov=nesterov)
+    )
+
+
+def _adamw(
+    rate: optax.Schedule, weight_decay: float, *, b1: float = 0.9, b2: float = 0.999
+) -> optax.GradientTransformation:
+    return optax.adamw(rate, b1, b2, weight_decay=weight_decay)
+
+
+_OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+    "sgd": _sgd,
+    "adamw": _adamw,
+}
+
+
+def _call(table: dict[str, Callable[..., Any]], text: str, field: str, *args: Any) -> Any:
+    """Calls the function that `name(option=value)` names; errors name the config's field."""
+    kind = field.rsplit(".", 1)[-1].replace("name", "optimizer")
+    try:
+        name, options = spec.parse(text)
+        function = lookup(table, name, kind)
+        known = [
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        ]
+        for option in options:
+            if option not in known:
+                choices = ", ".join(known) or "none"
+                raise UserError(f"{kind} {name!r} has no option {option!r}; its options: {choices}")
+        return function(*args, **options)
+    except TypeError as error:
+        raise UserError(f"{field}: {text!r}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Makes the learning rate as a function of the step.
+
+    Args:
+        config: The optimizer's config.
+        steps: Steps of the whole run.
+
+    Returns:
+        The schedule: linear warm-up, then the named schedule over the steps that remain.
+
+    Raises:
+        UserError: Unknown schedule or option, or a warm-up longer than the run.
+    """
+    if config.warmup_steps > steps:
+        raise UserError(
+            f"config.optimizer.warmup_steps is {config.warmup_steps}; expected at most "
+            f"config.train.steps, which is {steps}"
+        )
+    after = _call(
+        _SCHEDULES,
+        config.schedule,
+        "config.optimizer.schedule",
+        config.learning_rate,
+        steps - config.warmup_steps,
+    )
+    if not config.warmup_steps:
+        return after
+    # The first step already moves: it has rate peak / warmup_steps, not 0.
+    warmup = optax.linear_schedule(
+        config.learning_rate / config.warmup_steps, config.learning_rate, config.warmup_steps - 1
+    )
+    return optax.join_schedules([warmup, after], [config.warmup_steps])
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Makes the optimizer.
+
+    Args:
+        config: The optimizer's config.
+        steps: Steps of the whole run.
+
+    Returns:
+        The optimizer with its schedule.
+
+    Raises:
+        UserError: Unknown optimizer, schedule or option.
+    """
+    schedule = make_schedule(config, steps)
+    return _call(
+        _OPTIMIZERS, config.name, "config.optimizer.name", schedule, config.weight_decay
+    )

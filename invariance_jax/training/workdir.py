@@ -1,0 +1,77 @@
+"""A workdir belongs to one config: it is marked when a run starts and checked ever after."""
+
+import json
+import pathlib
+
+from invariance_jax import files
+from invariance_jax.config import ExperimentConfig, differences, from_config_dict
+from invariance_jax.errors import UserError
+
+_CONFIG = "config.json"
+
+# How and where a run is executed may change when it is resumed; what it computes may not.
+_MAY_CHANGE = frozenset(
+    {
+        "data.data_dir",
+        "data.workers",
+        "mesh.data",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        "train.evaluate_every",
+        "train.log_every",
+    }
+)
+
+
+def claim(workdir: pathlib.Path, config: ExperimentConfig) -> None:
+    """Marks a workdir as this config's, or checks that it is.
+
+    Args:
+        workdir: The run's folder; made if absent.
+        config: The run's config.
+
+    Raises:
+        UserError: The workdir belongs to another config; every field that differs is named with
+            both values.
+    """
+    if (workdir / _CONFIG).exists():
+        stored = read_config(workdir)
+        different = {
+            path: values
+            for path, values in differences(stored, config).items()
+            if path not in _MAY_CHANGE
+            # Evaluation comes after training and may be asked for differently each time.
+            and not path.startswith("eval.")
+        }
+        if different:
+            listed = "; ".join(
+                f"config.{path} is {there!r} there and {here!r} here"
+                for path, (there, here) in different.items()
+            )
+            raise UserError(
+                f"workdir {workdir} belongs to another config: {listed}. "
+                "Choose another --workdir, or give the same config to go on with this run"
+            )
+    files.write_text(workdir / _CONFIG, config.to_json() + "\n")
+
+
+def read_config(workdir: pathlib.Path) -> ExperimentConfig:
+    """Reads the config of a run.
+
+    Args:
+        workdir: The run's folder.
+
+    Returns:
+        Its config.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    path = workdir / _CONFIG
+    if not path.is_file():
+        raise UserError(f"workdir {workdir} holds no run: {path} does not exist; train first")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    return from_config_dict(ExperimentConfig, values)
