@@ -45,6 +45,7 @@ setup(
         "flax>=0.12",
         "grain>=0.2.12",
         "h5netcdf>=1.4",
+        "h5py>=3.11",
         "jax>=0.8",
         "jaxtyping>=0.3",
         "jinja2>=3.1",

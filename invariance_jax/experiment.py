@@ -141,5 +141,5 @@ def _check_model(experiment: Experiment) -> None:
 def _load_source(config: ExperimentConfig, split: str, field: str) -> data.Source:
     try:
         return data.load_source(config.data.name, split, data_dir=config.data.data_dir)
-    except UserError as error:
+    except data.SplitError as error:
         raise UserError(f"{field}: {error}") from error

@@ -1,0 +1,198 @@
+"""Batches in an order that depends on the seed and the step, and on nothing else."""
+
+import functools
+import os
+from collections.abc import Iterator
+from typing import TypedDict
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Bool, Int, Int32, UInt8
+
+from invariance_jax.data.canvas import decode
+from invariance_jax.data.source import DataError, Source
+from invariance_jax.errors import UserError
+
+# Every thread holds a batch of canvases, some 200 MB at 256 images of 512 pixels.
+_MOST_THREADS = 16
+
+
+class Batch(TypedDict):
+    """One process's part of a global batch.
+
+    Attributes:
+        canvas: Images at the top left of squares of zeros, 0 to 255.
+        height: Height of each image on its canvas, pixels.
+        width: Width of each image, pixels.
+        label: Class of each image.
+        index: Position of each image in the source.
+        mask: False on padding, which only the last batches of an evaluation have.
+    """
+
+    canvas: UInt8[np.ndarray, "batch canvas canvas 3"]
+    height: Int32[np.ndarray, " batch"]
+    width: Int32[np.ndarray, " batch"]
+    label: Int32[np.ndarray, " batch"]
+    index: Int32[np.ndarray, " batch"]
+    mask: Bool[np.ndarray, " batch"]
+
+
+def train_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    canvas_size: int,
+    seed: int,
+    start_step: int,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Gives shuffled batches without end.
+
+    The images form one infinite stream: each epoch is another permutation of the source, and
+    epochs follow each other inside a batch, so nothing is dropped. The global batch of step `s`
+    holds the images `s * batch_size` to `(s + 1) * batch_size - 1` of the stream; process `p`
+    gets the `p`-th of `process_count` equal consecutive parts. So the global batch of a step
+    depends on the seed and the step only, and to resume means to start at a later step.
+
+    Args:
+        source: The images.
+        batch_size: Images in a global batch.
+        canvas_size: Side of the canvas, pixels.
+        seed: Of the permutations, at least 0.
+        start_step: Step of the first batch.
+        workers: Processes that decode, each whole batches; 0 for threads of this process. They
+            are spawned: a script that uses them needs `if __name__ == "__main__"`, and a
+            container needs shared memory for two batches per worker.
+        process_index: Which part of the global batch.
+        process_count: How many parts there are.
+
+    Returns:
+        Batches for step `start_step`, `start_step + 1`, ...
+
+    Raises:
+        UserError: `batch_size` is not divisible by `process_count`.
+        DataError: On iteration: an image cannot be decoded or has no label.
+    """
+    local_size = _local_size(batch_size, process_count)
+    # Grain adds the epoch to the seed, so that seed 1 would repeat seed 0 one epoch later.
+    shuffle_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    stream = grain.MapDataset.range(len(source)).shuffle(seed=shuffle_seed).repeat()
+    first = start_step * process_count + process_index
+    # Without drop_remainder Grain computes the length in floating point, which overflows.
+    positions = stream.batch(local_size, drop_remainder=True)[first::process_count]
+    return _iterate(positions.map(functools.partial(_read, source, canvas_size)), workers)
+
+
+def evaluation_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    canvas_size: int,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Gives every image once, in order.
+
+    The last global batch is filled up with the last image, where `mask` is False; every process
+    gets the same number of batches of the same shape.
+
+    Args:
+        source: The images.
+        batch_size: Images in a global batch.
+        canvas_size: Side of the canvas, pixels.
+        workers: Processes that decode; 0 for threads of this process.
+        process_index: Which part of every global batch.
+        process_count: How many parts there are.
+
+    Returns:
+        `ceil(len(source) / batch_size)` batches.
+
+    Raises:
+        UserError: `batch_size` is not divisible by `process_count`.
+        DataError: On iteration: an image cannot be decoded or has no label.
+    """
+    local_size = _local_size(batch_size, process_count)
+    starts = grain.MapDataset.range(
+        process_index * local_size, _end(source, batch_size), batch_size
+    )
+    positions = starts.map(functools.partial(_consecutive, local_size))
+    return _iterate(positions.map(functools.partial(_read, source, canvas_size)), workers)
+
+
+def _local_size(batch_size: int, process_count: int) -> int:
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(
+            f"batch_size is {batch_size}; expected a positive multiple of the number of processes, "
+            f"{process_count}"
+        )
+    return batch_size // process_count
+
+
+def _end(source: Source, batch_size: int) -> int:
+    """Positions up to the end of the last global batch, padding included."""
+    return -(-len(source) // batch_size) * batch_size
+
+
+def _consecutive(size: int, start: int) -> Int[np.ndarray, " {size}"]:
+    return np.arange(start, start + size)
+
+
+def _read(source: Source, canvas_size: int, positions: Int[np.ndarray, " batch"]) -> Batch:
+    """Decodes the images at `positions`; positions after the end are padding."""
+    size = len(positions)
+    index = np.minimum(positions, len(source) - 1)
+    batch = Batch(
+        canvas=np.zeros((size, canvas_size, canvas_size, 3), np.uint8),
+        height=np.zeros(size, np.int32),
+        width=np.zeros(size, np.int32),
+        label=np.zeros(size, np.int32),
+        index=index.astype(np.int32),
+        mask=positions < len(source),
+    )
+    for row, position in enumerate(index.tolist()):
+        example = source[position]
+        name, label = example["name"], example["label"]
+        if not 0 <= label < source.num_classes:
+            raise DataError(
+                f"image {name!r} of {source.name} {source.split} has label {label}; expected 0 to "
+                f"{source.num_classes - 1} (some test splits have no labels)"
+            )
+        try:
+            pixels = decode(example["image"], canvas_size)
+        except DataError as error:
+            raise DataError(f"image {name!r} of {source.name} {source.split}: {error}") from error
+        height, width = pixels.shape[:2]
+        # Written in place: a batch of canvases is large, and stacking would copy it.
+        batch["canvas"][row, :height, :width] = pixels
+        batch["height"][row], batch["width"][row] = height, width
+        batch["label"][row] = label
+    return batch
+
+
+def _iterate(batches: grain.MapDataset, workers: int) -> Iterator[Batch]:
+    """Runs the pipeline; its threads and processes end with the iterator."""
+    if workers:
+        # Grain's worker processes read absl flags, which only absl's own main function parses.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        dataset = batches.to_iter_dataset(options).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers)
+        )
+    else:
+        threads = min(_MOST_THREADS, os.cpu_count() or 1)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+        dataset = batches.to_iter_dataset(options)
+    return _closing(dataset)
+
+
+def _closing(dataset: grain.IterDataset) -> Iterator[Batch]:
+    iterator = iter(dataset)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

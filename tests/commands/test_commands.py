@@ -1,0 +1,182 @@
+"""The command line as people use it: results where they belong, mistakes in one line."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from invariance_jax.__main__ import main
+from invariance_jax.evaluation import accuracy_table, results
+
+ROOT = pathlib.Path(__file__).parents[2]
+DIGITS = f"--config={ROOT / 'configs' / 'digits.py'}"
+# Four steps of eight small images: what is tested here is the wiring.
+SMALL = [
+    "--config.data.train_split=train[:20]",
+    "--config.data.validation_split=validation[:10]",
+    "--config.data.image_size=8",
+    "--config.data.resize_size=8",
+    "--config.train.steps=4",
+    "--config.train.batch_size=8",
+    "--config.train.checkpoint_every=2",
+    "--config.optimizer.warmup_steps=1",
+    "--config.eval.split=validation[:6]",
+    "--config.eval.batch_size=8",
+    "--config.eval.grid_batch_size=8",
+    "--config.mesh.data=1",
+]
+
+
+def for_quickstart(flags):
+    return [flag.replace("--config.", "--config.experiment.") for flag in flags]
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A trained and evaluated run."""
+    folder = tmp_path_factory.mktemp("runs") / "flip"
+    assert main(["train", f"{DIGITS}:resnet8,flip", f"--workdir={folder}", *SMALL]) == 0
+    assert main(["evaluate", f"--workdir={folder}"]) == 0
+    assert main(["evaluate", f"--workdir={folder}", "--untrained"]) == 0
+    return folder
+
+
+def test_train_evaluate_and_report_meet_in_the_workdir(workdir, tmp_path):
+    trained, untrained = accuracy_table.read(workdir / "accuracy.csv")
+    assert (trained.model, trained.augmentation, trained.steps) == ("resnet8", "flip", 4)
+    assert (untrained.augmentation, untrained.steps) == ("untrained", 0)
+    found = results.read(workdir / "invariance" / "resnet8_flip_seed0.nc")
+    assert dict(found.sizes) == {"transform": 13, "magnitude": 10, "image": 6}
+    assert found.attrs["steps"] == 4 and found.attrs["augmentation"] == "flip"
+    other = results.read(workdir / "invariance" / "resnet8_untrained_seed0.nc")
+    assert other.attrs["parameters_sha256"] != found.attrs["parameters_sha256"]
+
+    assert main(["report", str(workdir), f"--output={tmp_path / 'page'}"]) == 0
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "resnet8" in page and "flip" in page and found.attrs["parameters_sha256"][:8] in page
+
+
+def test_train_again_goes_on_and_finds_nothing_to_do(workdir, capsys):
+    assert main(["train", f"{DIGITS}:resnet8,flip", f"--workdir={workdir}", *SMALL]) == 0
+    assert "going on from the checkpoint of step 4" in capsys.readouterr().out
+
+
+def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
+    path = workdir / "invariance" / "resnet8_flip_seed0.nc"
+    before = path.read_bytes()
+    flags = ["evaluate", f"--workdir={workdir}", "--config.eval.seed=5"]
+    assert main(flags) == 2
+    assert "config.eval.seed" in capsys.readouterr().err and path.read_bytes() == before
+    assert main(["evaluate", f"--workdir={workdir}"]) == 0  # the same one is simply kept
+    assert path.read_bytes() == before
+    try:
+        assert main([*flags, "--overwrite"]) == 0
+        assert json.loads(results.read(path).attrs["config"])["eval"]["seed"] == 5
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tarin"], "unknown command 'tarin'; did you mean 'train'"),
+        (["train"], "--config is missing"),
+        (["train", DIGITS], "--workdir is missing"),
+        (["train", "--config=none.py", "--workdir=x"], "--config: "),
+        (["train", DIGITS, "--workdir=x", "--wrokdir=y"], "wrokdir"),
+        (["train", DIGITS, "--workdir=x", "extra"], "unexpected argument 'extra'"),
+        (
+            ["train", DIGITS, "--workdir=x", "--config.train.stepz=4"],
+            "--config.train.stepz: unknown field 'stepz'; did you mean 'steps'? one of: ",
+        ),
+        (
+            ["train", DIGITS, "--workdir=x", "--config.train.steps=many"],
+            "--config.train.steps=many",
+        ),
+        (
+            ["train", DIGITS, "--workdir=x", "--config.augment.name=transalte"],
+            "config.augment.name: unknown augmentation 'transalte'; did you mean 'translate'?",
+        ),
+        (
+            ["train", DIGITS, "--workdir=x", "--config.data.name=imagenet2012"],
+            "config.data.data_dir is empty",
+        ),
+        (
+            [
+                *("train", DIGITS, "--workdir=x", "--config.data.name=imagenet2012"),
+                f"--config.data.data_dir={ROOT}",
+            ],
+            "config.data.name 'imagenet2012' is not prepared in config.data.data_dir",
+        ),
+        (
+            ["train", DIGITS, "--workdir=x", "--config.train.batch_size=12"],
+            "config.train.batch_size is 12; expected a multiple of 8",
+        ),
+        (["evaluate"], "--workdir is missing"),
+        (["evaluate", "--workdir=nowhere"], "nowhere holds no run"),
+        (["report"], "no folder given"),
+        (["report", "nowhere"], "report's argument is 'nowhere'; expected a folder that exists"),
+        (["quickstart", "--config.modles=('a',)"], "did you mean 'models'"),
+        (["quickstart", "--config.models=('resnet9',)"], "unknown model 'resnet9'"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_mistakes_end_with_code_2_and_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("invariance-jax: ") and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_evaluate_refuses_to_change_what_was_trained(workdir, capsys):
+    assert main(["evaluate", f"--workdir={workdir}", "--config.model.name=vit_mu8"]) == 2
+    error = capsys.readouterr().err
+    assert "config.model.name is 'vit_mu8'" in error and "trained with 'resnet8'" in error
+
+
+def test_evaluate_without_checkpoint_says_so(workdir, tmp_path, capsys):
+    (tmp_path / "config.json").write_text((workdir / "config.json").read_text())
+    assert main(["evaluate", f"--workdir={tmp_path}"]) == 2
+    assert "holds no checkpoint yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["quickstart", "train", "evaluate", "report"])
+def test_help_shows_usage_and_flags(command, capsys):
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"usage: invariance-jax {command}" in shown and "Flags:" in shown
+    assert main(["--help"]) == 0
+    assert f"\n  {command} " in capsys.readouterr().out
+
+
+def test_a_whole_quickstart_imports_neither_tensorflow_nor_torch(tmp_path):
+    arguments = [
+        "quickstart",
+        f"--workdir={tmp_path}",
+        "--config.models=('vit_mu8',)",
+        "--config.augmentations=('none', 'translate')",
+        *for_quickstart(SMALL),
+    ]
+    script = (
+        "import sys\n"
+        "from invariance_jax.__main__ import main\n"
+        f"code = main({arguments!r})\n"
+        "found = [name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'torch')]\n"
+        "sys.exit(code or (f'imported: {found[:5]}' if found else 0))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:invariance_jax", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    names = [row.augmentation for row in accuracy_table.read(tmp_path / "accuracy.csv")]
+    assert names == ["untrained", "none", "translate"]
+    assert len(list((tmp_path / "invariance").glob("*.nc"))) == 3

@@ -1,0 +1,242 @@
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from invariance_jax.data import (
+    DataError,
+    evaluation_batches,
+    load_source,
+    prefetch_to_device,
+    train_batches,
+)
+from invariance_jax.errors import UserError
+
+CANVAS = 10
+
+
+def train(source, count, **options):
+    options = {"batch_size": 4, "canvas_size": CANVAS, "seed": 0, "start_step": 0, **options}
+    return list(itertools.islice(train_batches(source, **options), count))
+
+
+def evaluation(source, **options):
+    return list(evaluation_batches(source, **{"batch_size": 4, "canvas_size": CANVAS, **options}))
+
+
+def order(batches) -> list[int]:
+    return np.concatenate([batch["index"] for batch in batches]).tolist()
+
+
+def assert_equal(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert set(one) == set(other)
+        for name in one:
+            assert one[name].dtype == other[name].dtype
+            np.testing.assert_array_equal(np.asarray(one[name]), np.asarray(other[name]))
+
+
+def joined(parts):
+    """Global batches from the batches of every process."""
+    return [
+        {name: np.concatenate([batch[name] for batch in same]) for name in same[0]}
+        for same in zip(*parts, strict=True)
+    ]
+
+
+def test_a_batch_holds_the_images_it_names(pixel_source, image_pixels):
+    (batch,) = train(pixel_source(7), 1)
+    dtypes = {name: array.dtype.name for name, array in batch.items()}
+    assert dtypes == {
+        "canvas": "uint8",
+        "height": "int32",
+        "width": "int32",
+        "label": "int32",
+        "index": "int32",
+        "mask": "bool",
+    }
+    assert batch["canvas"].shape == (4, CANVAS, CANVAS, 3)
+    assert batch["mask"].all()
+    np.testing.assert_array_equal(batch["label"], batch["index"])
+    for row, index in enumerate(batch["index"]):
+        pixels = image_pixels(int(index))
+        height, width = pixels.shape[:2]
+        assert (batch["height"][row], batch["width"][row]) == (height, width)
+        expected = np.zeros((CANVAS, CANVAS, 3), np.uint8)
+        expected[:height, :width] = pixels
+        np.testing.assert_array_equal(batch["canvas"][row], expected)
+
+
+def test_epochs_are_different_permutations_and_nothing_is_dropped(pixel_source):
+    """Batches of 4 from 7 images: epochs begin inside batches."""
+    stream = order(train(pixel_source(7), 21))
+    epochs = [tuple(stream[i : i + 7]) for i in range(0, 84, 7)]
+    assert len(epochs) == 12
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len(set(epochs)) == 12
+
+
+def test_seeds_give_unrelated_orders(pixel_source):
+    streams = [order(train(pixel_source(30), 45, seed=seed)) for seed in range(3)]
+    epochs = [tuple(s[i : i + 30]) for s in streams for i in range(0, 180, 30)]
+    assert len(set(epochs)) == len(epochs)
+
+
+def test_order_never_changes(pixel_source):
+    """Runs are resumed with newer versions: the order is written down here."""
+    assert order(train(pixel_source(10), 3, seed=3)) == [0, 3, 1, 2, 4, 5, 6, 7, 9, 8, 5, 8]
+
+
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_resumed_stream_is_the_same(pixel_source, step):
+    source = pixel_source(7)
+    assert_equal(train(source, 8)[step:], train(source, 8 - step, start_step=step))
+
+
+def test_stream_has_no_end(pixel_source):
+    """Far beyond 32 bits, and still in step with epochs: 7 * 10^11 batches are whole epochs."""
+    source = pixel_source(7)
+    stream = order(train(source, 7, start_step=7 * 10**11))
+    assert all(sorted(stream[i : i + 7]) == list(range(7)) for i in range(0, 28, 7))
+    assert stream != order(train(source, 7))
+
+
+def test_batch_larger_than_the_source(pixel_source):
+    (batch,) = train(pixel_source(3), 1, batch_size=8)
+    assert sorted(batch["index"][:3]) == sorted(batch["index"][3:6]) == [0, 1, 2]
+
+
+def test_source_of_one_image(pixel_source):
+    assert order(train(pixel_source(1), 2, batch_size=1)) == [0, 0]
+
+
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_processes_share_the_same_training_batches(pixel_source, process_count):
+    source = pixel_source(7)
+    parts = [
+        train(source, 6, start_step=2, process_index=i, process_count=process_count)
+        for i in range(process_count)
+    ]
+    assert parts[0][0]["canvas"].shape[0] == 4 // process_count
+    assert_equal(joined(parts), train(source, 6, start_step=2))
+
+
+def test_evaluation_shows_every_image_once(pixel_source, image_pixels):
+    batches = evaluation(pixel_source(10))
+    assert [len(batch["mask"]) for batch in batches] == [4, 4, 4]
+    assert order(batches) == [*range(10), 9, 9]
+    mask = np.concatenate([batch["mask"] for batch in batches])
+    assert mask.tolist() == [True] * 10 + [False] * 2
+    last = image_pixels(9)
+    for row in (1, 2, 3):
+        np.testing.assert_array_equal(
+            batches[-1]["canvas"][row, : last.shape[0], : last.shape[1]], last
+        )
+        assert batches[-1]["height"][row] == last.shape[0]
+        assert batches[-1]["label"][row] == 9
+
+
+def test_evaluation_of_whole_batches_is_not_padded(pixel_source):
+    batches = evaluation(pixel_source(8))
+    assert order(batches) == list(range(8))
+    assert all(batch["mask"].all() for batch in batches)
+
+
+@pytest.mark.parametrize("size", [1, 9, 12])
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_processes_share_the_same_evaluation_batches(pixel_source, size, process_count):
+    source = pixel_source(size)
+    parts = [
+        evaluation(source, process_index=i, process_count=process_count)
+        for i in range(process_count)
+    ]
+    assert_equal(joined(parts), evaluation(source))
+
+
+def test_worker_processes_give_the_same_batches():
+    source = load_source("digits", "validation[:21]")
+    options = {"canvas_size": 32, "batch_size": 5}
+    assert_equal(
+        train(source, 5, workers=2, start_step=3, **options),
+        train(source, 5, start_step=3, **options),
+    )
+    assert_equal(evaluation(source, workers=2, **options), evaluation(source, **options))
+
+
+def test_worker_processes_read_files_and_report_errors(tmp_path, dataset_writer):
+    dataset_writer(tmp_path, splits={"train": [4]}, labels=[0, 1, 2, 3])
+    source = load_source("tiny", "train", data_dir=str(tmp_path))
+    batches = evaluation_batches(source, batch_size=2, canvas_size=CANVAS, workers=1)
+    part = load_source("tiny", "train[:2]", data_dir=str(tmp_path))
+    assert_equal([next(batches)], evaluation(part, batch_size=2))
+    with pytest.raises(DataError, match="'tiny-train-3' of tiny train has label 3"):
+        next(batches)
+
+
+@pytest.mark.parametrize(("batch_size", "process_count"), [(5, 2), (0, 1), (-4, 2)])
+def test_batch_that_cannot_be_divided(pixel_source, batch_size, process_count):
+    options = {"batch_size": batch_size, "canvas_size": 8, "process_count": process_count}
+    message = f"batch_size is {batch_size}; expected a positive multiple .* {process_count}"
+    with pytest.raises(UserError, match=message):
+        train_batches(pixel_source(7), seed=0, start_step=0, **options)
+    with pytest.raises(UserError, match=message):
+        evaluation_batches(pixel_source(7), **options)
+
+
+@pytest.mark.parametrize("run", [lambda source: train(source, 4), evaluation])
+def test_unreadable_image_is_named(pixel_source, run):
+    with pytest.raises(DataError, match="image 'pixels_5' of pixels train: cannot decode 12 bytes"):
+        run(pixel_source(7, unreadable=5))
+
+
+@pytest.mark.parametrize("label", [-1, 7])
+def test_missing_label_is_an_error(pixel_source, label):
+    with pytest.raises(DataError, match=f"'pixels_0'.* label {label}; expected 0 to 6"):
+        evaluation(pixel_source(7, label=label))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_batches_on_devices(pixel_source, devices):
+    source = pixel_source(20)
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    expected = evaluation(source, batch_size=8)
+    result = list(prefetch_to_device(expected, sharding))
+    assert_equal(result, expected)
+    canvas = result[0]["canvas"]
+    assert canvas.sharding == sharding
+    assert len(canvas.addressable_shards) == devices
+    for shard in canvas.addressable_shards:
+        np.testing.assert_array_equal(shard.data, expected[0]["canvas"][shard.index])
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_batches_are_taken_ahead(size):
+    taken = []
+
+    def numbers():
+        for number in range(5):
+            taken.append(number)
+            yield {"number": np.full(8, number)}
+
+    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+    moved = prefetch_to_device(numbers(), NamedSharding(mesh, PartitionSpec("data")), size)
+    assert taken == []
+    for step in range(5):
+        assert int(next(moved)["number"][0]) == step
+        assert taken == list(range(min(5, step + 1 + size)))
+    assert next(moved, None) is None
+
+
+@pytest.mark.real_data
+def test_imagenet(real_data):
+    source = load_source("imagenet2012", "train", data_dir=str(real_data / "tfds"))
+    batches = train(source, 2, canvas_size=64, batch_size=16)
+    assert_equal(train(source, 1, canvas_size=64, batch_size=16, start_step=1), batches[1:])
+    for batch in batches:
+        assert (batch["height"] == 64).all()
+        labels = [source[int(i)]["label"] for i in batch["index"]]
+        np.testing.assert_array_equal(batch["label"], labels)

@@ -1,0 +1,209 @@
+"""The loop as a whole: exact resume, device independence, refusals."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax
+import numpy as np
+import pytest
+
+from invariance_jax import experiment
+from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.configs import digits
+from invariance_jax.errors import UserError
+from invariance_jax.training import loop, writers
+from invariance_jax.training.checkpoints import Checkpoints
+
+
+def tiny(**train):
+    """Four steps of eight digits at 8 pixels on one device, every step logged and saved by two."""
+    values = digits.get_config("resnet8,random_resized_crop_flip")
+    values.data.train_split = "train[:20]"
+    values.data.validation_split = "validation[:10]"
+    values.data.image_size = values.data.resize_size = 8
+    values.eval.split = "validation[:10]"
+    values.eval.batch_size = values.eval.grid_batch_size = 8
+    values.mesh.data = 1
+    values.train.update(
+        {"batch_size": 8, "steps": 4, "log_every": 1, "checkpoint_every": 2, **train}
+    )
+    return from_config_dict(ExperimentConfig, values)
+
+
+def with_(config, **sections):
+    """The config with fields of some sections replaced."""
+    return dataclasses.replace(
+        config,
+        **{
+            name: dataclasses.replace(getattr(config, name), **fields)
+            for name, fields in sections.items()
+        },
+    )
+
+
+def run(config, workdir):
+    return loop.train(experiment.make(config), workdir, announce=lambda _: None)
+
+
+def losses(workdir):
+    return [row["loss"] for row in writers.read_metrics(workdir)]
+
+
+def assert_same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("finished")
+    return run(tiny(), workdir), workdir
+
+
+def test_training_moves_parameters_and_batch_statistics(finished):
+    trained, workdir = finished
+    start = loop.start_state(experiment.make(tiny()))
+    for before, after in ((start.params, trained.state.params),) + (
+        (start.batch_stats, trained.state.batch_stats),
+    ):
+        moved = jax.tree.map(lambda a, b: float(abs(a - b).max()) > 0, before, after)
+        assert all(jax.tree.leaves(moved))
+    assert int(trained.state.step) == 4
+    assert [row["step"] for row in writers.read_metrics(workdir)] == [1, 2, 3, 4]
+
+
+def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(finished, tmp_path):
+    # The process kills itself in the third step, after the checkpoint of the second.
+    script = textwrap.dedent(
+        f"""
+        import os, pathlib, signal
+        from invariance_jax import experiment
+        from invariance_jax.config import ExperimentConfig, from_config_dict
+        from invariance_jax.training import loop, writers
+        import json
+        write = writers.MetricWriter.write
+        def deadly(self, step, values):
+            write(self, step, values)
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        writers.MetricWriter.write = deadly
+        config = from_config_dict(ExperimentConfig, json.loads({tiny().to_json()!r}))
+        loop.train(experiment.make(config), pathlib.Path({str(tmp_path)!r}))
+        """
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 2
+
+    said = []
+    resumed = loop.train(experiment.make(tiny()), tmp_path, announce=said.append)
+    uninterrupted, workdir = finished
+    assert "going on from the checkpoint of step 2" in said[0]
+    assert_same(resumed.state, uninterrupted.state)
+    assert losses(tmp_path) == losses(workdir)  # each step once, those after the kill included
+    assert (resumed.top1, resumed.top5) == (uninterrupted.top1, uninterrupted.top5)
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    trained, workdir = finished
+    again = run(tiny(), workdir)
+    assert_same(again.state, trained.state)
+    assert again.top1 == trained.top1 and again.seconds == pytest.approx(trained.seconds)
+
+
+def test_one_device_equals_eight(finished, tmp_path):
+    run(with_(tiny(), mesh={"data": 8}), tmp_path)
+    np.testing.assert_allclose(losses(tmp_path), losses(finished[1]), rtol=1e-4)
+
+
+def test_resume_on_another_number_of_devices(finished, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    write = writers.MetricWriter.write
+
+    def stop(self, step, values):
+        write(self, step, values)
+        if step == 3:
+            raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(writers.MetricWriter, "write", stop)
+        run(with_(tiny(), mesh={"data": 8}), tmp_path)
+    run(tiny(), tmp_path)
+    np.testing.assert_allclose(losses(tmp_path), losses(finished[1]), rtol=1e-4)
+
+
+def test_the_step_compiles_once():
+    built = experiment.make(tiny())
+    step = loop.compile_step(built)
+    state, metrics = loop.start_state(built), loop._no_metrics(built)
+    batches = loop._input(built, 0)
+    for _ in range(3):
+        state, metrics = step(state, metrics, next(batches))
+    assert step._cache_size() == 1
+
+
+def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    config = with_(
+        tiny(),
+        optimizer={
+            "name": "sgd(momentum=0.0)",
+            "schedule": "step(every=3, factor=1e38)",
+            "learning_rate": 1e-2,
+            "warmup_steps": 0,
+            "weight_decay": 1.0,
+        },
+    )
+    with pytest.raises(loop.NonFiniteLossError, match=r"at step 4 .* is that of step 2\."):
+        run(config, tmp_path)
+    built = experiment.make(config)
+    with Checkpoints(tmp_path) as checkpoints:
+        state, _ = loop.restore_state(built, checkpoints)
+    assert int(state.step) == 2
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(jax.device_get(state.params)))
+
+
+def test_a_workdir_of_another_config_is_refused_with_both_values(finished):
+    _, workdir = finished
+    other = with_(tiny(), train={"steps": 9}, augment={"name": "none"})
+    message = (
+        r"config\.augment\.name is 'random_resized_crop_flip' there and 'none' here; "
+        r"config\.train\.steps is 4 there and 9 here"
+    )
+    with pytest.raises(UserError, match=message):
+        run(other, workdir)
+    stored = json.loads((workdir / "config.json").read_text())
+    assert stored["train"]["steps"] == 4
+
+
+def test_validation_counts_every_image_once():
+    built = experiment.make(tiny())  # 10 images in batches of 8
+    variables = loop.start_state(built).variables
+    assert loop.make_validate(built)(variables).images == 10
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"model": {"name": "resnet9"}}, r"config\.model\.name: unknown model 'resnet9'"),
+        ({"model": {"dtype": "float16"}}, r"float16.*float32"),
+        ({"augment": {"name": "transalte"}}, r"config\.augment\.name: unknown augmentation"),
+        ({"augment": {"name": "translate(t=2)"}}, r"config\.augment\.name: t is 2; expected"),
+        ({"mesh": {"data": 3}}, r"config\.train\.batch_size is 8; expected a multiple of 3"),
+        ({"mesh": {"data": 9}}, r"config\.mesh\.data is 9; expected 0 \(all\) to 8"),
+        ({"data": {"train_split": "trian"}}, r"config\.data\.train_split: .*did you mean 'train'"),
+        ({"data": {"name": "imagenet2012"}}, r"config\.data\.data_dir is empty"),
+        ({"data": {"resize_size": 4}}, r"resize is 4; expected at least size, which is 8"),
+        ({"eval": {"split": "validation[:1]"}}, r"config\.eval\.split .* at least 2"),
+    ],
+)
+def test_mistakes_are_found_before_training(sections, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        run(with_(tiny(), **sections), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
