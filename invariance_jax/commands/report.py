@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 from collections.abc import Sequence
 
 import jax
@@ -15,6 +16,7 @@ from invariance_jax.commands import parsing
 from invariance_jax.config import ExperimentConfig, from_config_dict
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import results
+from invariance_jax.report import tables
 from invariance_jax.transforms import TRANSFORMS
 
 _USAGE = """\
@@ -50,9 +52,11 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
         folders: Where the results are.
         output: Where the page goes.
     """
-    path = pages.write(folders, output, examples=_examples(folders))
-    print()
-    print(pages.text_summary(folders))
+    found = pages.read(folders)
+    for text in (tables.accuracy_text(found), tables.invariance_text(found)):
+        print(f"\n{text}")
+    words = ["invariance-jax", "report", *map(str, folders), f"--output={output}"]
+    path = pages.write(folders, output, examples=_examples(folders), command=shlex.join(words))
     print(f"\nreport: {path}")
 
 

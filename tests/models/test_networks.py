@@ -1,0 +1,263 @@
+"""ResNets and vision transformers: features, training, dtypes, initial values, messages."""
+
+import functools
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from invariance_jax import models
+from invariance_jax.errors import UserError
+
+SMALL = ["resnet8", "vit_mu8"]
+
+
+def images_of(count=4, size=32, seed=1):
+    return jax.random.normal(jax.random.key(seed), (count, size, size, 3))
+
+
+@functools.cache
+def init(name, size=32, **options):
+    model = models.create(name, 10, **options)
+    return jax.jit(functools.partial(model.init, train=False))(
+        jax.random.key(0), images_of(1, size)
+    )
+
+
+def drawn(name, draw_weights, **options):
+    """Variables with running statistics that are not 0 and 1."""
+    shapes = models.weight_shapes(name, 10, image_size=32, **options)
+    return models.import_weights(name, draw_weights(shapes), **options)
+
+
+@functools.cache
+def forward(name, *, train=False, **options):
+    model = models.create(name, 10, **options)
+    mutable = ["batch_stats"] if train else False
+    return jax.jit(lambda v, x: model.apply(v, x, train=train, mutable=mutable))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_jit_equals_eager(name, draw_weights):
+    variables, images = drawn(name, draw_weights), images_of()
+    eager = models.create(name, 10).apply(variables, images, train=False)
+    jitted = forward(name)(variables, images)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), eager, jitted)
+
+
+def test_features_of_resnet(draw_weights):
+    variables = drawn("resnet18", draw_weights)
+    logits, features = forward("resnet18")(variables, images_of(2, 64))
+    shapes = {name: value.shape for name, value in features.items()}
+    assert shapes == {
+        **{f"stage1_block{b}": (2, 16, 16, 64) for b in (1, 2)},
+        **{f"stage2_block{b}": (2, 8, 8, 128) for b in (1, 2)},
+        **{f"stage3_block{b}": (2, 4, 4, 256) for b in (1, 2)},
+        **{f"stage4_block{b}": (2, 2, 2, 512) for b in (1, 2)},
+        "embedding": (2, 512),
+    }
+    last = np.asarray(features["stage4_block2"])
+    np.testing.assert_allclose(features["embedding"], last.mean((1, 2)), rtol=1e-5, atol=1e-6)
+    assert_head(variables, features, logits)
+
+
+def test_features_of_vit(draw_weights):
+    variables = drawn("vit_mu8", draw_weights)
+    logits, features = forward("vit_mu8")(variables, images_of())
+    shapes = {name: value.shape for name, value in features.items()}
+    assert shapes == {f"block{b}": (4, 17, 64) for b in range(1, 5)} | {"embedding": (4, 64)}
+    token = np.asarray(features["block4"])[:, 0]
+    mean, variance = token.mean(1, keepdims=True), token.var(1, keepdims=True)
+    norm = jax.tree.map(np.asarray, variables["params"]["norm"])
+    expected = (token - mean) / np.sqrt(variance + 1e-6) * norm["scale"] + norm["bias"]
+    np.testing.assert_allclose(features["embedding"], expected, atol=1e-5)
+    assert_head(variables, features, logits)
+
+
+def assert_head(variables, features, logits):
+    head = jax.tree.map(np.asarray, variables["params"]["head"])
+    expected = np.asarray(features["embedding"]) @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "side", "kernel"),
+    [
+        ({"stem": "imagenet"}, 16, 7),
+        ({"stem": "cifar"}, 64, 3),
+        ({"stem": "cifar", "stem_stride": 2}, 32, 3),
+    ],
+)
+@pytest.mark.parametrize("name", ["resnet8", "resnet50"])
+def test_stems(name, options, side, kernel):
+    model = models.create(name, 10, **options)
+    images = images_of(1, 64)
+    (_, features), variables = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, train=False), images
+    )
+    assert features["stage1_block1"].shape[1:3] == (side, side)
+    assert variables["params"]["conv1"]["kernel"].shape[:2] == (kernel, kernel)
+
+
+def test_modified_resnet_without_pools_is_resnet(draw_weights):
+    off = {"stage2_pool": False, "stage3_pool": False, "stage4_pool": False}
+    variables, images = drawn("resnet18", draw_weights), images_of(2)
+    plain = forward("resnet18")(variables, images)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+        forward("modified_resnet18", **off)(variables, images),
+        plain,
+    )
+
+
+@pytest.mark.parametrize("stage", [2, 3, 4])
+def test_each_pool_changes_its_own_stage_first(stage, draw_weights):
+    pools = {f"stage{other}_pool": other == stage for other in (2, 3, 4)}
+    variables, images = drawn("resnet18", draw_weights), images_of(2)
+    _, plain = forward("resnet18")(variables, images)
+    _, pooled = forward("modified_resnet18", **pools)(variables, images)
+    differs = {
+        name for name in plain if not np.allclose(plain[name], pooled[name], rtol=1e-3, atol=1e-4)
+    }
+    assert differs == {
+        name for name in plain if name == "embedding" or int(name[len("stage")]) >= stage
+    }
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_is_close_and_parameters_stay_float32(name):
+    variables, images = init(name), images_of()
+    model = models.create(name, 10, dtype="bfloat16")
+    low = jax.eval_shape(lambda: model.init(jax.random.key(0), images[:1], train=False))
+    assert {leaf.dtype for leaf in jax.tree.leaves(low)} == {jnp.dtype("float32")}
+    exact = forward(name)(variables, images)
+    rough = forward(name, dtype="bfloat16")(variables, images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(rough)} == {jnp.dtype("float32")}
+    for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(rough), strict=True):
+        error = np.abs(a - b).max() / np.abs(a).max()
+        # No error at all would mean that it was computed in float32.
+        assert 1e-4 < error < 0.05
+
+
+def test_statistics_move_in_training_and_not_in_evaluation():
+    variables, images = init("resnet8"), images_of()
+    model = models.create("resnet8", 10)
+    _, evaluated = model.apply(variables, images, train=False, mutable=["batch_stats"])
+    jax.tree.map(np.testing.assert_array_equal, evaluated["batch_stats"], variables["batch_stats"])
+    _, trained = forward("resnet8", train=True)(variables, images)
+    jax.tree.map(
+        lambda new, old: np.testing.assert_array_less(0, np.abs(new - old).max()),
+        trained["batch_stats"],
+        variables["batch_stats"],
+    )
+
+
+def test_bn_group_equals_groups_run_alone():
+    variables, images = init("resnet8"), images_of(8)
+    (logits, features), updates = forward("resnet8", train=True, bn_group=4)(variables, images)
+    whole = forward("resnet8", train=True)
+    alone = [whole(variables, part) for part in (images[:4], images[4:])]
+    outputs = jax.tree.map(lambda *parts: np.concatenate(parts), *(out for out, _ in alone))
+    stats = jax.tree.map(lambda a, b: (a + b) / 2, *(updates for _, updates in alone))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    jax.tree.map(close, (logits, features), outputs)
+    jax.tree.map(close, updates, stats)
+    assert not np.allclose(whole(variables, images)[0][0], logits, atol=1e-2)
+
+
+def test_training_mode_means_nothing_to_vit():
+    variables, images = init("vit_mu8"), images_of()
+    assert set(variables) == {"params"}
+    trained, updates = forward("vit_mu8", train=True)(variables, images)
+    assert updates == {}
+    jax.tree.map(np.testing.assert_array_equal, trained, forward("vit_mu8")(variables, images))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradients_are_finite_and_reach_every_parameter(name):
+    variables, images = init(name), images_of()
+    model = models.create(name, 10)
+
+    def loss(params):
+        (logits, _), _ = model.apply(
+            {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
+        )
+        return -jnp.mean(nn.log_softmax(logits)[:, 0])
+
+    for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(loss))(variables["params"])):
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, path
+
+
+def test_initial_values_of_resnet():
+    variables = init("resnet8")
+    params = variables["params"]
+    block = params["stage3_block1"]
+    # Kaiming over fan_out: 9 * 64 outputs see each input.
+    kernel = np.asarray(block["conv1"]["kernel"])
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 64)), rtol=0.03)
+    assert np.abs(kernel).max() > 3 * kernel.std()  # not truncated at two deviations
+    assert (block["bn1"]["scale"] == 1).all() and (block["bn1"]["bias"] == 0).all()
+    stats = variables["batch_stats"]["bn1"]
+    assert (stats["mean"] == 0).all() and (stats["var"] == 1).all()
+    assert_uniform(params["head"]["kernel"], 1 / np.sqrt(64), rtol=0.06)
+    assert_uniform(params["head"]["bias"], 1 / np.sqrt(64), rtol=0.6)
+
+
+def test_initial_values_of_vit():
+    params = init("vit_mu8")["params"]
+    for layer in ("qkv", "proj", "fc1", "fc2"):
+        kernel = np.asarray(params["block2"][layer]["kernel"])
+        np.testing.assert_allclose(kernel.std(), 0.02, rtol=0.05)
+        # Cut at two deviations, it would have none beyond them.
+        assert np.abs(kernel).max() > 0.05
+        assert (params["block2"][layer]["bias"] == 0).all()
+    np.testing.assert_allclose(np.std(params["pos_embed"]), 0.02, rtol=0.1)
+    np.testing.assert_allclose(np.std(params["cls_token"]), 0.02, rtol=0.3)
+    assert_uniform(params["patch_embed"]["kernel"], 1 / np.sqrt(3 * 8 * 8))
+    assert_uniform(params["patch_embed"]["bias"], 1 / np.sqrt(3 * 8 * 8), rtol=0.3)
+
+
+def assert_uniform(values, bound, rtol=0.02):
+    values = np.asarray(values)
+    assert np.abs(values).max() <= bound
+    np.testing.assert_allclose(values.std(), bound / np.sqrt(3), rtol=rtol)
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "message"),
+    [
+        ("vit_mu8", jnp.zeros((1, 30, 30, 3)), "images are 30x30; expected a side divisible by"),
+        ("vit_mu8", jnp.zeros((1, 16, 32, 3)), "images are 16x32; a vision transformer expects"),
+        ("resnet8", jnp.zeros((32, 32, 3)), "images have shape (32, 32, 3); expected [N, H, W, 3]"),
+        ("vit_mu8", jnp.zeros((1, 32, 32, 1)), "images have shape (1, 32, 32, 1); expected [N,"),
+        ("resnet8", jnp.zeros((1, 32, 32, 3), jnp.uint8), "images have dtype uint8; expected"),
+        (
+            "modified_resnet18",
+            jnp.zeros((1, 48, 48, 3)),
+            "stage4_pool halves feature maps of 3x3, which is odd; images are 48x48, expected "
+            "sides divisible by 32",
+        ),
+    ],
+)
+def test_errors_of_images(name, images, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        jax.eval_shape(lambda: models.create(name).init(jax.random.key(0), images, train=False))
+
+
+def test_vit_at_another_size():
+    message = "images are 64x64; this vision transformer was initialised at 32x32"
+    with pytest.raises(UserError, match=message):
+        models.create("vit_mu8", 10).apply(init("vit_mu8"), images_of(1, 64), train=False)
+
+
+def test_resnet_at_another_size(draw_weights):
+    logits, _ = forward("resnet8")(drawn("resnet8", draw_weights), images_of(2, 48))
+    assert logits.shape == (2, 10) and np.isfinite(logits).all()
+
+
+def test_bn_group_must_divide_the_batch():
+    with pytest.raises(UserError, match="bn_group is 3, but the batch has 4 images"):
+        forward("resnet8", train=True, bn_group=3)(init("resnet8"), images_of(4))

@@ -1,0 +1,144 @@
+"""The table of networks: names, options, sizes, messages."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from invariance_jax import models
+from invariance_jax.errors import UserError
+from invariance_jax.models.registry import ARCHITECTURES
+
+
+def init_shapes(model, size):
+    images = jnp.zeros((1, size, size, 3))
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+
+
+def vit_count(patch, width, depth, size, classes=1000):
+    block = 2 * 2 * width  # norms
+    block += (width + 1) * 3 * width + (width + 1) * width  # attention
+    block += (width + 1) * 4 * width + (4 * width + 1) * width  # perceptron
+    embed = (3 * patch**2 + 1) * width + width + ((size // patch) ** 2 + 1) * width
+    return embed + depth * block + 2 * width + (width + 1) * classes
+
+
+# torchvision's and timm's published numbers, and formulas where there is none.
+COUNTS = {
+    "resnet8": (
+        *(432 + 32, 2 * 2304 + 64, 4608 + 9216 + 128 + 512 + 64),
+        *(18432 + 36864 + 256 + 2048 + 128, 64 * 1000 + 1000),
+    ),
+    "resnet18": (11_689_512,),
+    "resnet34": (21_797_672,),
+    "resnet50": (25_557_032,),
+    "resnet101": (44_549_160,),
+    "resnet152": (60_192_808,),
+    "modified_resnet18": (11_689_512,),
+    "vit_mu8": (vit_count(8, 64, 4, 224),),
+    "vit_ti16": (5_717_416,),
+    "vit_s32": (vit_count(32, 384, 12, 224),),
+    "vit_s16": (22_050_664,),
+    "vit_b32": (88_224_232,),
+    "vit_b16": (86_567_656,),
+    "vit_l16": (304_326_632,),
+}
+
+
+def test_every_name_has_a_count():
+    assert models.names() == list(COUNTS)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameter_count(name):
+    leaves = jax.tree.leaves(init_shapes(models.create(name), 224)["params"])
+    assert sum(leaf.size for leaf in leaves) == sum(COUNTS[name])
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
+
+
+def test_formula_for_vit_agrees_with_timm():
+    assert vit_count(16, 192, 12, 224) == 5_717_416
+
+
+def test_heads():
+    # Parameter counts do not show them; timm's are 64 wide.
+    fields = {name: row.fields for name, row in ARCHITECTURES.items() if name.startswith("vit")}
+    assert fields.pop("vit_mu8")["heads"] == 4
+    assert {name: row["width"] // row["heads"] for name, row in fields.items()} == dict.fromkeys(
+        fields, 64
+    )
+
+
+@pytest.mark.parametrize("name", ["resnet8", "vit_mu8"])
+def test_num_classes(name):
+    head = init_shapes(models.create(name, 10), 32)["params"]["head"]
+    assert head["kernel"].shape == (64, 10) and head["bias"].shape == (10,)
+
+
+def test_options_have_the_documented_defaults():
+    defaults = {
+        name: {option: values[0] for option, values in row.options.items()}
+        for name, row in ARCHITECTURES.items()
+    }
+    stem = {"stem": "imagenet", "stem_stride": 1}
+    assert defaults["resnet18"] == defaults["resnet152"] == stem
+    assert defaults["resnet8"] == {"stem": "cifar", "stem_stride": 1}
+    pools = {"stage2_pool": True, "stage3_pool": True, "stage4_pool": True}
+    assert defaults["modified_resnet18"] == stem | pools
+    assert defaults["vit_b16"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"name": "resnet81"},
+            "unknown model 'resnet81'; did you mean 'resnet8'? one of: resnet8,",
+        ),
+        (
+            {"name": "resnet18", "stam": "cifar"},
+            "unknown option of model 'resnet18' 'stam'; did you mean 'stem'? "
+            "one of: stem, stem_stride",
+        ),
+        (
+            {"name": "resnet18", "stage2_pool": True},
+            "unknown option of model 'resnet18' 'stage2_pool'; one of: stem, stem_stride",
+        ),
+        (
+            {"name": "vit_mu8", "stem": "cifar"},
+            "model 'vit_mu8' has no options, but got 'stem'",
+        ),
+        (
+            {"name": "resnet18", "stem": "cifer"},
+            "option 'stem' of model 'resnet18' is 'cifer'; expected one of: 'imagenet', 'cifar'",
+        ),
+        (
+            {"name": "resnet8", "stem_stride": 3},
+            "option 'stem_stride' of model 'resnet8' is 3; expected one of: 1, 2",
+        ),
+        (
+            {"name": "modified_resnet18", "stage2_pool": 1},
+            "option 'stage2_pool' of model 'modified_resnet18' is 1; expected one of: True, False",
+        ),
+        (
+            {"name": "resnet18", "stem_stride": 2},
+            "option 'stem_stride' of model 'resnet18' is 2, but the imagenet stem has its own",
+        ),
+        (
+            {"name": "resnet8", "dtype": "float16"},
+            "unknown dtype 'float16'; did you mean 'bfloat16'? one of: float32, bfloat16",
+        ),
+        (
+            {"name": "resnet8", "num_classes": 0},
+            "num_classes of model 'resnet8' is 0; expected an integer of at least 1",
+        ),
+        (
+            {"name": "resnet8", "bn_group": -1},
+            "bn_group of model 'resnet8' is -1; expected an integer of at least 0",
+        ),
+    ],
+)
+def test_errors(arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        models.create(**arguments)

@@ -1,0 +1,186 @@
+"""The page: whole, self-contained, escaped, readable without sight."""
+
+import base64
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from invariance_jax import report
+from invariance_jax.errors import UserError
+from invariance_jax.report import style, writer
+
+FIGURES = (
+    "sources",
+    "invariance_gap",
+    "small_translations",
+    "by_magnitude_resnet8",
+    "by_magnitude_vit_mu8",
+    "boxes_by_magnitude",
+    "examples",
+    "accuracy",
+)
+VOID = {"meta", "img", "source", "br"}
+
+
+class Page(html.parser.HTMLParser):
+    """Tags in order; fails where one is closed that is not open."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse():
+    """Fewer pixels: nothing here looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "PNG_DOTS_PER_INCH", 30)
+        yield
+
+
+@pytest.fixture(scope="module")
+def output(study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("output")
+    images = np.random.default_rng(0).random((13, 10, 8, 8, 3))
+    path = report.write([study.path], folder, examples=images, command="make <it> again")
+    assert path == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(output):
+    return Page(output / "report.html")
+
+
+def test_figures_stand_beside_the_page(output):
+    names = {path.name for path in (output / "figures").iterdir()}
+    assert names == {f"{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")}
+    assert {path.name for path in output.iterdir()} == {"report.html", "figures"}
+
+
+def test_page_shows_every_figure_with_caption_and_alternative(page, output):
+    assert sorted(each["id"] for each in page.all("figure")) == sorted(FIGURES)
+    assert len(page.all("figcaption")) == len(page.all("source")) == len(FIGURES)
+    shown = [image["src"].removeprefix("data:image/png;base64,") for image in page.all("img")]
+    files = [(output / "figures" / f"{name}.png").read_bytes() for name in FIGURES]
+    assert sorted(base64.b64decode(text) for text in shown) == sorted(files)
+    assert all(len(image["alt"]) > 20 for image in page.all("img"))
+
+
+def test_page_asks_for_nothing_outside_itself(page):
+    for _, attributes in page.tags:
+        for name in ("src", "srcset", "href", "action", "data", "poster"):
+            assert attributes.get(name, "data:").startswith("data:")
+    without_pictures = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page.source)
+    assert not re.search(r"https?://|@import|url\(|<script|<link", without_pictures)
+    (policy,) = [m["content"] for m in page.all("meta") if "http-equiv" in m]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_page_is_in_order(page):
+    assert page.source.startswith("<!DOCTYPE html>")
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == len(page.all("main")) == 1
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all(
+        "meta"
+    )
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(identifiers)) == len(identifiers)
+    # Each table scrolls inside a container of its own.
+    assert (
+        len(page.all("table")) == len([d for d in page.all("div") if d["class"] == "scroll"]) == 6
+    )
+
+
+def test_page_holds_statements_numbers_and_provenance(page):
+    text = " ".join(" ".join(page.text).split())
+    for words in (
+        "In these models, training data moves invariance most.",
+        "4 of 4 trained models are more invariant to small translations",
+        "resnet8 trained with translate is more invariant",
+        "measured on 40 images of digits (test)",
+        "(baseline − transformed) / (baseline + 10",  # noqa: RUF001
+        "resnet8-tran",  # the first twelve characters of a parameter hash
+        "jax 1.2.3",
+        '"name": "vit_mu8"',
+        "make <it> again",
+        "90.0",
+    ):
+        assert words in text
+
+
+def test_names_are_escaped(folder, tmp_path):
+    folder.add("<b>evil</b>", "none", config='{"x": "</pre><script>"}')
+    folder.add_accuracy(("<b>evil</b>", "none", 0, 0.5, 10, 1.0))
+    page = Page(report.write([folder.path], tmp_path / "output"))
+    assert "<b>evil" not in page.source
+    assert "<script" not in page.source
+    assert "&lt;b&gt;evil" in page.source
+    assert (tmp_path / "output/figures/by_magnitude_b_evil_b.png").is_file()
+
+
+def test_accuracy_alone_makes_a_page_and_the_same_one_each_time(folder, tmp_path):
+    folder.add_accuracy(("resnet8", "none", 0, 0.5, 10, 1.0))
+    first, second = (
+        report.write([folder.path], tmp_path / name, command="again").read_bytes()
+        for name in ("one", "two")
+    )
+    assert first == second
+    page = Page(tmp_path / "one/report.html")
+    assert [each["id"] for each in page.all("figure")] == ["accuracy"]
+    assert "relative invariance" not in page.source
+
+
+def test_one_model_alone_has_neither_gap_nor_accuracy(folder, tmp_path):
+    folder.add("resnet8", "none")
+    page = Page(report.write([folder.path], tmp_path / "output"))
+    names = ["sources", "small_translations", "by_magnitude_resnet8", "boxes_by_magnitude"]
+    assert [each["id"] for each in page.all("figure")] == names
+    call = f'report.write(["{folder.path}"], "{tmp_path / "output"}")'
+    assert f"python -c 'from invariance_jax import report; {call}'" in "".join(page.text)
+
+
+def test_a_failure_leaves_the_earlier_page(folder, tmp_path, monkeypatch):
+    folder.add_accuracy(("resnet8", "none", 0, 0.5, 10, 1.0))
+    path = report.write([folder.path], tmp_path / "output")
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise RuntimeError("no more space")
+
+    monkeypatch.setattr(writer.page, "render", fail)
+    with pytest.raises(RuntimeError, match="no more space"):
+        report.write([folder.path], tmp_path / "output")
+    assert path.read_bytes() == before
+
+
+def test_wrong_results_write_nothing(tmp_path):
+    with pytest.raises(UserError, match="is not a folder"):
+        report.write([tmp_path / "absent"], tmp_path / "output")
+    assert not (tmp_path / "output").exists()
+
+
+def test_wrong_examples_write_nothing(study, tmp_path):
+    with pytest.raises(UserError, match="examples has shape"):
+        report.write([study.path], tmp_path / "output", examples=np.zeros((2, 2)))
+    assert not (tmp_path / "output").exists()
