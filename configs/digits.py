@@ -36,17 +36,17 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adamw(b2=0.99)"
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
     config.optimizer.weight_decay = 0.05
 
     config.train = ml_collections.ConfigDict()
     config.train.batch_size = 64
-    config.train.steps = 600
-    config.train.log_every = 50
-    config.train.evaluate_every = 200
-    config.train.checkpoint_every = 200
+    config.train.steps = 1000
+    config.train.log_every = 100
+    config.train.evaluate_every = 500
+    config.train.checkpoint_every = 500
     config.train.keep_checkpoints = 2
     config.train.label_smoothing = 0.0
 

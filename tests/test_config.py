@@ -43,7 +43,10 @@ def _broken(change):
             lambda c: c["train"].update(stepz=1),
             r"config\.train\.stepz: unknown field 'stepz'; did you mean 'steps'\? one of: ",
         ),
-        (lambda c: c["train"].pop("steps"), r"config\.train\.steps is missing; config\.train needs"),
+        (
+            lambda c: c["train"].pop("steps"),
+            r"config\.train\.steps is missing; config\.train needs",
+        ),
         (
             lambda c: c["train"].update(steps="many"),
             r"config\.train\.steps is 'many' \(str\); expected int",
@@ -54,7 +57,10 @@ def _broken(change):
             lambda c: c["train"].update(label_smoothing=1.5),
             r"config\.train\.label_smoothing is 1\.5; expected 0 to 1",
         ),
-        (lambda c: c.update(model="resnet8"), r"config\.model is 'resnet8' \(str\); expected a group"),
+        (
+            lambda c: c.update(model="resnet8"),
+            r"config\.model is 'resnet8' \(str\); expected a group",
+        ),
     ],
 )
 def test_mistakes_are_named(change, message):
@@ -88,7 +94,10 @@ def test_differences_name_the_field_and_both_values():
     [
         ("none", ("none", {})),
         ("translate(t=0.1)", ("translate", {"t": 0.1})),
-        ("resnet18(stem='cifar', stem_stride=2)", ("resnet18", {"stem": "cifar", "stem_stride": 2})),
+        (
+            "resnet18(stem='cifar', stem_stride=2)",
+            ("resnet18", {"stem": "cifar", "stem_stride": 2}),
+        ),
         ("crop(scale=(0.5, 1))", ("crop", {"scale": (0.5, 1)})),
     ],
 )

@@ -92,9 +92,7 @@ def get(
     for key in overrides:
         if key not in known:
             choices = ", ".join(["size", "resize", *known])
-            raise UserError(
-                f"augmentation {name!r} has no option {key!r}; its options: {choices}"
-            )
+            raise UserError(f"augmentation {name!r} has no option {key!r}; its options: {choices}")
     return Augmentation(
         name=name,
         size=size,

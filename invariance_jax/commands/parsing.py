@@ -13,7 +13,7 @@ from invariance_jax.errors import UserError, unknown_name
 _CONFIG = "config"
 
 
-class HelpRequested(Exception):  # noqa: N818 - not an error
+class HelpRequested(Exception):
     """The user asked for help; the text is the message."""
 
 
@@ -45,6 +45,27 @@ def parse(
     values = flags.FlagValues()
     define(values)
     command_line = ["invariance-jax", *argv]
+    try:
+        _define_config(values, config, command_line)
+        if any(word in ("--help", "-help", "-h") for word in argv):
+            raise HelpRequested(f"{usage.strip()}\n\nFlags:\n{_flag_help(values)}")
+        rest = values(command_line)[1:]
+        if config is not None and values.config is not None:
+            # Loading is lazy: a broken file shows its error at the first look.
+            values.config.keys()
+    except (UserError, HelpRequested):
+        raise
+    except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
+        raise _explained(error, argv, config) from error
+    if rest and not takes_arguments:
+        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
+    return values, rest
+
+
+def _define_config(
+    values: flags.FlagValues, config: Mapping[str, Any] | str | None, command_line: list[str]
+) -> None:
+    """Defines `--config`; a default is read at once, with the overrides of the command line."""
     if isinstance(config, str):
         config_flags.DEFINE_config_file(
             _CONFIG,
@@ -62,20 +83,6 @@ def parse(
             flag_values=values,
             sys_argv=command_line,
         )
-    if any(word in ("--help", "-help", "-h") for word in argv):
-        raise HelpRequested(f"{usage.strip()}\n\nFlags:\n{_flag_help(values)}")
-    try:
-        rest = values(command_line)[1:]
-        if config is not None and values.config is not None:
-            # Loading is lazy: a broken file shows its error at the first look.
-            values.config.keys()
-    except UserError:
-        raise
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
-        raise _explained(error, argv, config) from error
-    if rest and not takes_arguments:
-        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
-    return values, rest
 
 
 def required(values: flags.FlagValues, name: str, example: str) -> Any:

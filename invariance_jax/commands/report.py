@@ -65,9 +65,7 @@ def _examples(folders: Sequence[pathlib.Path]) -> np.ndarray | None:
     files = sorted(path for folder in folders for path in folder.glob("invariance/*.nc"))
     if not files:
         return None
-    config = from_config_dict(
-        ExperimentConfig, json.loads(results.read(files[0]).attrs["config"])
-    )
+    config = from_config_dict(ExperimentConfig, json.loads(results.read(files[0]).attrs["config"]))
     try:
         source = data.load_source(
             config.data.name, config.eval.split, data_dir=config.data.data_dir
@@ -76,9 +74,7 @@ def _examples(folders: Sequence[pathlib.Path]) -> np.ndarray | None:
         print(f"no picture of the transforms: {error}")
         return None
     canvas, height, width = data.to_canvas(source[0]["image"], config.data.canvas_size)
-    preprocess = augment.get(
-        "none", size=config.data.image_size, resize=config.data.resize_size
-    )
+    preprocess = augment.get("none", size=config.data.image_size, resize=config.data.resize_size)
     image = preprocess(jax.random.key(0), jnp.asarray(canvas), jnp.int32(height), jnp.int32(width))
     return np.stack(
         [

@@ -94,6 +94,4 @@ def measure(step: AccuracyStep, variables: Any, batches: Iterable[Batch]) -> Acc
         total = counts if total is None else jax.tree.map(jnp.add, total, counts)
     host = jax.device_get(total)
     images = int(host["images"])
-    return Accuracy(
-        top1=int(host["top1"]) / images, top5=int(host["top5"]) / images, images=images
-    )
+    return Accuracy(top1=int(host["top1"]) / images, top5=int(host["top5"]) / images, images=images)

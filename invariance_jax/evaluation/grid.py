@@ -82,9 +82,7 @@ def make_grid_step(
     # computed once and shared by the batch.
     branches = [jax.vmap(jax.vmap(t.apply, (0, None)), (None, 0)) for t in table]
 
-    def step(
-        variables: Any, batch: Batch, z: Array, z_other: Array
-    ) -> dict[str, dict[str, Array]]:
+    def step(variables: Any, batch: Batch, z: Array, z_other: Array) -> dict[str, dict[str, Array]]:
         images = prepare(preprocess, batch)
 
         def one_transform(_: None, cell: tuple[Array, Array, Array]) -> tuple[None, Any]:
@@ -166,9 +164,7 @@ def measure(
         size = batch["index"].shape[0]
         # Padding repeats the last image; its results are cut off below.
         rows = np.minimum(np.arange(done, done + size), images - 1)
-        distances = jax.device_get(
-            grid_step(variables, batch, put(z[rows]), put(z[user_of[rows]]))
-        )
+        distances = jax.device_get(grid_step(variables, batch, put(z[rows]), put(z[user_of[rows]])))
         count = min(size, images - done)
         for kind in measures.DISTANCES:
             own = distances["transformed"][kind][..., :count]

@@ -35,6 +35,7 @@ def _resnet(
     bottleneck: bool = False,
     width: int = 64,
     stems: tuple[str, ...] = ("imagenet", "cifar"),
+    stem_strides: tuple[int, ...] = (1, 2),
     pools: tuple[str, ...] = (),
 ) -> Architecture:
     return Architecture(
@@ -44,7 +45,7 @@ def _resnet(
             "stage_widths": tuple(width * 2**stage for stage in range(len(sizes))),
             "bottleneck": bottleneck,
         },
-        options={"stem": stems, "stem_stride": (1, 2)} | dict.fromkeys(pools, (True, False)),
+        options={"stem": stems, "stem_stride": stem_strides} | dict.fromkeys(pools, (True, False)),
     )
 
 
@@ -54,14 +55,15 @@ def _vit(patch: int, width: int, depth: int, heads: int) -> Architecture:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "resnet8": _resnet((1, 1, 1), width=16, stems=("cifar", "imagenet")),
+    # For 32 and 64 pixels on a laptop, as vit_mu8: a stride of 2 in the stem is four times faster.
+    "resnet8": _resnet((1, 1, 1), width=16, stems=("cifar", "imagenet"), stem_strides=(2, 1)),
     "resnet18": _resnet((2, 2, 2, 2)),
     "resnet34": _resnet((3, 4, 6, 3)),
     "resnet50": _resnet((3, 4, 6, 3), bottleneck=True),
     "resnet101": _resnet((3, 4, 23, 3), bottleneck=True),
     "resnet152": _resnet((3, 8, 36, 3), bottleneck=True),
     "modified_resnet18": _resnet((2, 2, 2, 2), pools=("stage2_pool", "stage3_pool", "stage4_pool")),
-    "vit_mu8": _vit(8, 64, 4, 4),
+    "vit_mu8": _vit(8, 64, 3, 4),
     "vit_ti16": _vit(16, 192, 12, 3),
     "vit_s32": _vit(32, 384, 12, 6),
     "vit_s16": _vit(16, 384, 12, 6),
@@ -136,7 +138,7 @@ def create(
                 f"expected one of: {', '.join(map(repr, valid))}"
             )
         chosen[option] = value
-    if chosen.get("stem") == "imagenet" and chosen["stem_stride"] != 1:
+    if chosen.get("stem") == "imagenet" and "stem_stride" in options:
         raise UserError(
             f"option 'stem_stride' of model {name!r} is {chosen['stem_stride']!r}, but the "
             "imagenet stem has its own strides; expected stem='cifar' with it"

@@ -7,7 +7,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from invariance_jax.errors import UserError
-from invariance_jax.models.initializers import timm_normal, torch_uniform, torch_uniform_bias
+from invariance_jax.models.initializers import (
+    timm_class_token,
+    timm_normal,
+    torch_uniform,
+    torch_uniform_bias,
+)
 from invariance_jax.models.inputs import check_images
 
 Tokens = Float[Array, "batch tokens width"]
@@ -61,7 +66,11 @@ class Block(nn.Module):
         Returns:
             Tokens of the same shape.
         """
-        batch, tokens, width = x.shape
+        shape = x.shape
+        batch, tokens, width = shape
+        # All tokens in one matrix: XLA's gradients of the dense layers are then a third faster on
+        # CPUs, and elsewhere the same.
+        x = x.reshape(batch * tokens, width)
         y = layer_norm(self.dtype, "norm1")(x)
         y = dense(3 * width, self.dtype, "qkv")(y)
         y = y.reshape(batch, tokens, 3, self.heads, width // self.heads)
@@ -69,7 +78,7 @@ class Block(nn.Module):
         x = x + dense(width, self.dtype, "proj")(y.reshape(x.shape))
         y = layer_norm(self.dtype, "norm2")(x)
         y = nn.gelu(dense(4 * width, self.dtype, "fc1")(y), approximate=False)
-        return x + dense(width, self.dtype, "fc2")(y)
+        return (x + dense(width, self.dtype, "fc2")(y)).reshape(shape)
 
 
 class VisionTransformer(nn.Module):
@@ -128,7 +137,7 @@ class VisionTransformer(nn.Module):
         )(images)
         x = x.reshape(x.shape[0], grid**2, self.width)
         shape = (1, 1 + grid**2, self.width)
-        cls_token = self.param("cls_token", timm_normal, (1, 1, self.width), jnp.float32)
+        cls_token = self.param("cls_token", timm_class_token, (1, 1, self.width), jnp.float32)
         pos_embed = self.param("pos_embed", timm_normal, shape, jnp.float32)
         first = jnp.broadcast_to(cls_token, (x.shape[0], 1, self.width))
         x = jnp.concatenate([first.astype(self.dtype), x], axis=1) + pos_embed.astype(self.dtype)

@@ -27,9 +27,7 @@ def abstract_state(state: TrainState, mesh: Mesh) -> TrainState:
         Shapes, dtypes and shardings.
     """
     sharding = devices.replicated(mesh)
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state)
 
 
 class Checkpoints:

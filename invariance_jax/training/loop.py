@@ -162,9 +162,7 @@ def train(
     config = experiment.config
     workdirs.claim(workdir, config)
     with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(
-            Checkpoints(workdir, keep=config.train.keep_checkpoints)
-        )
+        checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.train.keep_checkpoints))
         restored = restore_state(experiment, checkpoints)
         if restored:
             state, saved = restored

@@ -123,6 +123,4 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         UserError: Unknown optimizer, schedule or option.
     """
     schedule = make_schedule(config, steps)
-    return _call(
-        _OPTIMIZERS, config.name, "config.optimizer.name", schedule, config.weight_decay
-    )
+    return _call(_OPTIMIZERS, config.name, "config.optimizer.name", schedule, config.weight_decay)

@@ -90,9 +90,7 @@ def make_train_step(
         (loss, (batch_stats, logits)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
             state.params, state, normalize(images), batch["label"]
         )
-        updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer_state, state.params
-        )
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
         new_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -158,9 +158,7 @@ def test_jit_equals_eager_and_vmap_equals_loop(golden_dir):
     for name in augment.NAMES:
         augmentation = augment.get(name, size=32)
         looped = [augmentation(key, canvas, height, width) for key in keys]
-        mapped = jax.jit(jax.vmap(augmentation, (0, None, None, None)))(
-            keys, canvas, height, width
-        )
+        mapped = jax.jit(jax.vmap(augmentation, (0, None, None, None)))(keys, canvas, height, width)
         np.testing.assert_allclose(mapped, np.stack(looped), atol=2e-5, err_msg=name)
 
 

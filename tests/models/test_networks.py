@@ -68,8 +68,8 @@ def test_features_of_vit(draw_weights):
     variables = drawn("vit_mu8", draw_weights)
     logits, features = forward("vit_mu8")(variables, images_of())
     shapes = {name: value.shape for name, value in features.items()}
-    assert shapes == {f"block{b}": (4, 17, 64) for b in range(1, 5)} | {"embedding": (4, 64)}
-    token = np.asarray(features["block4"])[:, 0]
+    assert shapes == {f"block{b}": (4, 17, 64) for b in range(1, 4)} | {"embedding": (4, 64)}
+    token = np.asarray(features["block3"])[:, 0]
     mean, variance = token.mean(1, keepdims=True), token.var(1, keepdims=True)
     norm = jax.tree.map(np.asarray, variables["params"]["norm"])
     expected = (token - mean) / np.sqrt(variance + 1e-6) * norm["scale"] + norm["bias"]
@@ -87,7 +87,7 @@ def assert_head(variables, features, logits):
     ("options", "side", "kernel"),
     [
         ({"stem": "imagenet"}, 16, 7),
-        ({"stem": "cifar"}, 64, 3),
+        ({"stem": "cifar", "stem_stride": 1}, 64, 3),
         ({"stem": "cifar", "stem_stride": 2}, 32, 3),
     ],
 )
@@ -215,7 +215,7 @@ def test_initial_values_of_vit():
         assert np.abs(kernel).max() > 0.05
         assert (params["block2"][layer]["bias"] == 0).all()
     np.testing.assert_allclose(np.std(params["pos_embed"]), 0.02, rtol=0.1)
-    np.testing.assert_allclose(np.std(params["cls_token"]), 0.02, rtol=0.3)
+    np.testing.assert_allclose(np.std(params["cls_token"]), 1e-6, rtol=0.3)
     assert_uniform(params["patch_embed"]["kernel"], 1 / np.sqrt(3 * 8 * 8))
     assert_uniform(params["patch_embed"]["bias"], 1 / np.sqrt(3 * 8 * 8), rtol=0.3)
 

@@ -36,7 +36,7 @@ COUNTS = {
     "resnet101": (44_549_160,),
     "resnet152": (60_192_808,),
     "modified_resnet18": (11_689_512,),
-    "vit_mu8": (vit_count(8, 64, 4, 224),),
+    "vit_mu8": (vit_count(8, 64, 3, 224),),
     "vit_ti16": (5_717_416,),
     "vit_s32": (vit_count(32, 384, 12, 224),),
     "vit_s16": (22_050_664,),
@@ -83,7 +83,7 @@ def test_options_have_the_documented_defaults():
     }
     stem = {"stem": "imagenet", "stem_stride": 1}
     assert defaults["resnet18"] == defaults["resnet152"] == stem
-    assert defaults["resnet8"] == {"stem": "cifar", "stem_stride": 1}
+    assert defaults["resnet8"] == {"stem": "cifar", "stem_stride": 2}
     pools = {"stage2_pool": True, "stage3_pool": True, "stage4_pool": True}
     assert defaults["modified_resnet18"] == stem | pools
     assert defaults["vit_b16"] == {}
@@ -115,7 +115,7 @@ def test_options_have_the_documented_defaults():
         ),
         (
             {"name": "resnet8", "stem_stride": 3},
-            "option 'stem_stride' of model 'resnet8' is 3; expected one of: 1, 2",
+            "option 'stem_stride' of model 'resnet8' is 3; expected one of: 2, 1",
         ),
         (
             {"name": "modified_resnet18", "stage2_pool": 1},

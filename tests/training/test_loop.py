@@ -28,6 +28,7 @@ def tiny(**train):
     values.eval.split = "validation[:10]"
     values.eval.batch_size = values.eval.grid_batch_size = 8
     values.mesh.data = 1
+    values.optimizer.warmup_steps = 1
     values.train.update(
         {"batch_size": 8, "steps": 4, "log_every": 1, "checkpoint_every": 2, **train}
     )
@@ -67,9 +68,8 @@ def finished(tmp_path_factory):
 def test_training_moves_parameters_and_batch_statistics(finished):
     trained, workdir = finished
     start = loop.start_state(experiment.make(tiny()))
-    for before, after in ((start.params, trained.state.params),) + (
-        (start.batch_stats, trained.state.batch_stats),
-    ):
+    for part in ("params", "batch_stats"):
+        before, after = getattr(start, part), getattr(trained.state, part)
         moved = jax.tree.map(lambda a, b: float(abs(a - b).max()) > 0, before, after)
         assert all(jax.tree.leaves(moved))
     assert int(trained.state.step) == 4
@@ -83,8 +83,13 @@ def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(finished, tmp_p
         import os, pathlib, signal
         from invariance_jax import experiment
         from invariance_jax.config import ExperimentConfig, from_config_dict
-        from invariance_jax.training import loop, writers
+        from invariance_jax.training import checkpoints, loop, writers
         import json
+        save = checkpoints.Checkpoints.save
+        def save_whole(self, *args):
+            save(self, *args)
+            self._manager.wait_until_finished()
+        checkpoints.Checkpoints.save = save_whole
         write = writers.MetricWriter.write
         def deadly(self, step, values):
             write(self, step, values)

@@ -55,7 +55,9 @@ def test_adamw_decays_apart_from_the_gradient():
     config = dataclasses.replace(CONFIG, name="adamw(b2=0.9)", weight_decay=0.5)
     optimizer = make_optimizer(config, 10)
     params = {"w": jnp.asarray(2.0)}
-    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.ones_like, params), optimizer.init(params), params
+    )
     # First step: the normalised gradient is 1, and decay adds 0.5 * 2.
     assert float(updates["w"]) == pytest.approx(-0.1 * (1 + 1), rel=1e-5)
 

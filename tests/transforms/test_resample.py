@@ -29,7 +29,9 @@ def test_same_size_is_the_identity():
 def test_equals_pillow(size, out_size):
     pixels = np.random.default_rng(0).random((size, size)).astype(np.float32)
     # Pillow's mode F works in floating point: no rounding hides an error.
-    expected = np.asarray(Image.fromarray(pixels).resize((out_size,) * 2, Image.Resampling.BILINEAR))
+    expected = np.asarray(
+        Image.fromarray(pixels).resize((out_size,) * 2, Image.Resampling.BILINEAR)
+    )
     matrix = weights(0, size, out_size, size)
     out = resample.apply_weights(jnp.asarray(pixels)[..., None], matrix, matrix)[..., 0]
     np.testing.assert_allclose(out, expected, atol=1e-5)
@@ -40,9 +42,7 @@ def test_cut_hides_what_lies_outside_the_box():
     inside = weights(2, 2, 1, 6, cut=(2, 4))
     np.testing.assert_allclose(inside, [[0, 0, 0.5, 0.5, 0, 0]], atol=1e-6)
     # Without the cut the triangle of width 2 reaches one pixel farther on each side.
-    np.testing.assert_allclose(
-        weights(2, 2, 1, 6), [[0, 0.125, 0.375, 0.375, 0.125, 0]], atol=1e-6
-    )
+    np.testing.assert_allclose(weights(2, 2, 1, 6), [[0, 0.125, 0.375, 0.375, 0.125, 0]], atol=1e-6)
 
 
 def test_zero_fill_is_black_and_not_normalised_away():
