@@ -35,10 +35,10 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.augment.name = augmentation or "none"
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.name = "adamw(b2=0.99)"
-    config.optimizer.learning_rate = 2e-3
+    config.optimizer.name = "adamw(b2=0.95)"
+    config.optimizer.learning_rate = 6e-3
     config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 50
+    config.optimizer.warmup_steps = 100
     config.optimizer.weight_decay = 0.05
 
     config.train = ml_collections.ConfigDict()

@@ -1,6 +1,6 @@
-"""ResNet-18 on ImageNet at 64 pixels, from TFDS `imagenet2012`.
+r"""ResNet-18 on ImageNet at 64 pixels, from TFDS `imagenet2012`.
 
-    invariance-jax train --config=configs/imagenet64_resnet18.py --workdir=workdirs/resnet18 \\
+    invariance-jax train --config=configs/imagenet64_resnet18.py --workdir=workdirs/resnet18 \
         --config.data.data_dir=~/tensorflow_datasets
 
 The stem is 3x3 with stride 2 and no pool, so that the stages see 32, 16, 8 and 4 pixels as in a
