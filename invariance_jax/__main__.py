@@ -1,5 +1,6 @@
 """`python -m invariance_jax COMMAND --config=... --workdir=...`."""
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ usage: invariance-jax COMMAND [--flag=value ...]
 # A wrong flag, field or path; the same as a shell's own usage errors.
 _USER_ERROR = 2
 _FAILED = 1
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,7 +32,8 @@ def main(argv: Sequence[str]) -> int:
         argv: The command's name and its flags.
 
     Returns:
-        The exit code: 0, 1 for a run that failed, 2 for a mistake of the user's.
+        The exit code: 0, 1 for a run that failed, 2 for a mistake of the user's, 130 after
+        Ctrl-C.
     """
     if not argv or argv[0] in ("-h", "--help", "-help", "help"):
         print(_USAGE, end="")
@@ -45,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
         "evaluate": evaluate.run,
         "report": report.run,
     }
+    # Orbax narrates each save at the level of warnings and below; errors still show.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         lookup(commands, argv[0], "command")(list(argv[1:]))
     except parsing.HelpRequested as text:
@@ -55,6 +60,9 @@ def main(argv: Sequence[str]) -> int:
     except NonFiniteLossError as error:
         print(f"invariance-jax: {error}", file=sys.stderr)
         return _FAILED
+    except KeyboardInterrupt:
+        print("\ninvariance-jax: interrupted; the same command goes on", file=sys.stderr)
+        return _INTERRUPTED
     return 0
 
 

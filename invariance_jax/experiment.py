@@ -44,9 +44,14 @@ class Experiment:
     evaluation_source: data.Source
 
     def init_state(self) -> TrainState:
-        """The state before the first step; pure."""
-        key = jax.random.key(self.config.seed)
-        return init_state(self.model, self.optimizer, key, self.config.data.image_size)
+        """The state before the first step, replicated over the mesh."""
+        return init_state(
+            self.model,
+            self.optimizer,
+            jax.random.key(self.config.seed),
+            self.config.data.image_size,
+            devices.replicated(self.mesh),
+        )
 
 
 def make(config: ExperimentConfig) -> Experiment:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 
 import ml_collections
 import pytest
@@ -115,14 +114,3 @@ def test_lookup_suggests_the_nearest_name():
     assert lookup({"translate": 1}, "translate", "augmentation") == 1
     with pytest.raises(UserError, match=r"did you mean 'translate'\? one of: translate, flip"):
         lookup({"translate": 1, "flip": 2}, "transalte", "augmentation")
-
-
-CONFIG_FILES = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
-
-
-@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.name)
-def test_every_config_file_says_how_to_run_it(path):
-    if path.name == "__init__.py":
-        return
-    text = path.read_text()
-    assert "invariance-jax " in text.split('"""')[1], "the docstring holds the command"

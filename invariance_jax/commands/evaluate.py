@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> None:
             )
     built = experiment.make(config)
     if values.untrained:
-        variables, steps, seconds = loop.start_state(built).variables, 0, 0.0
+        variables, steps, seconds = built.init_state().variables, 0, 0.0
     else:
         with Checkpoints(folder) as checkpoints:
             restored = loop.restore_state(built, checkpoints)

@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> None:
         name = result_name(built.config, built.config.train.steps)
         print(f"\n[{number + 1}/{len(planned)}] {name}")
         if _starts_architecture(planned, number):
-            untrained = loop.start_state(built).variables
+            untrained = built.init_state().variables
             evaluate(built, untrained, workdir, steps=0, seconds=0.0, overwrite=False)
         trained = loop.train(built, workdir / "runs" / name)
         evaluate(

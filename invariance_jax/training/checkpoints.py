@@ -1,6 +1,5 @@
 """Checkpoints: written atomically in the background, restored onto the mesh at hand."""
 
-import logging
 import pathlib
 from collections.abc import Mapping
 from types import TracebackType
@@ -43,8 +42,6 @@ class Checkpoints:
             workdir: The run's folder.
             keep: How many of the latest checkpoints stay; None opens for reading only.
         """
-        # Orbax narrates each save at the level of warnings and below; errors still show.
-        logging.getLogger("absl").setLevel(logging.ERROR)
         self._manager = ocp.CheckpointManager(
             (workdir / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(

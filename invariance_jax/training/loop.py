@@ -42,18 +42,6 @@ class Trained:
     seconds: float
 
 
-def start_state(experiment: Experiment) -> TrainState:
-    """Draws the parameters, directly on the mesh.
-
-    Args:
-        experiment: The experiment.
-
-    Returns:
-        The state at step 0, replicated.
-    """
-    return jax.jit(experiment.init_state, out_shardings=devices.replicated(experiment.mesh))()
-
-
 def restore_state(
     experiment: Experiment, checkpoints: Checkpoints
 ) -> tuple[TrainState, dict[str, Any]] | None:
@@ -126,8 +114,16 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
     )
 
 
-def _input(experiment: Experiment, start_step: int) -> Iterator[data.Batch]:
-    """Training batches on the devices, from a step on."""
+def training_input(experiment: Experiment, start_step: int) -> Iterator[data.Batch]:
+    """Opens the training input.
+
+    Args:
+        experiment: The experiment.
+        start_step: Steps already taken; they fix the next batch.
+
+    Returns:
+        Batches on the devices, without end.
+    """
     config = experiment.config
     batches = data.train_batches(
         experiment.train_source,
@@ -169,7 +165,7 @@ def train(
             start_step, seconds_before = int(state.step), float(saved["seconds"])
             announce(f"{workdir}: going on from the checkpoint of step {start_step}")
         else:
-            state, start_step, seconds_before = start_state(experiment), 0, 0.0
+            state, start_step, seconds_before = experiment.init_state(), 0, 0.0
             count = parameter_overview.count_parameters(state.params)
             announce(f"{workdir}: training {config.model.name}, {count:,} parameters")
         if restored and start_step >= config.train.steps:
@@ -188,8 +184,8 @@ def train(
         )
         run_step, validate = compile_step(experiment), make_validate(experiment)
         begun = time.perf_counter()
-        metrics, logged_step, logged_time = _no_metrics(experiment), start_step, begun
-        batches = _input(experiment, start_step)
+        metrics, logged_step, logged_time = no_metrics(experiment), start_step, begun
+        batches = training_input(experiment, start_step)
         for step in range(start_step + 1, config.train.steps + 1):
             state, metrics = run_step(state, metrics, next(batches))
             bar.update()
@@ -201,7 +197,7 @@ def train(
 
             # The only transfer to the host: everything else in the loop is queued.
             values = jax.device_get(metrics).compute()
-            metrics = _no_metrics(experiment)
+            metrics = no_metrics(experiment)
             if values["nonfinite"] is not None:
                 raise NonFiniteLossError(
                     f"{workdir}: at step {values['nonfinite']} the loss or the parameters are "
@@ -233,8 +229,15 @@ def train(
     return Trained(state=state, top1=result.top1, top5=result.top5, seconds=seconds)
 
 
-def _no_metrics(experiment: Experiment) -> Any:
-    """Metrics of no step yet, on the mesh."""
+def no_metrics(experiment: Experiment) -> Any:
+    """Makes the metrics of no step yet.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        A `TrainMetrics` on the mesh.
+    """
     return jax.device_put(TrainMetrics.empty(), devices.replicated(experiment.mesh))
 
 

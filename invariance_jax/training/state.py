@@ -39,26 +39,48 @@ class TrainState:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
+def init_variables(model: nn.Module, key: PRNGKeyArray, image_size: int) -> dict[str, Any]:
+    """Draws a model's parameters.
+
+    Args:
+        model: The network.
+        key: The run's key.
+        image_size: Side of the images, pixels.
+
+    Returns:
+        What `model.apply` takes: "params", and "batch_stats" for models with BatchNorm.
+    """
+    images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
+    return model.init(jax.random.fold_in(key, _INIT), images, train=False)
+
+
 def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, key: PRNGKeyArray, image_size: int
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    key: PRNGKeyArray,
+    image_size: int,
+    sharding: jax.sharding.Sharding | None = None,
 ) -> TrainState:
-    """Makes the state before the first step; pure, so `jax.eval_shape` gives its shapes.
+    """Makes the state before the first step; `jax.eval_shape` gives its shapes.
 
     Args:
         model: The network.
         optimizer: The optimizer.
         key: The run's key.
         image_size: Side of the images, pixels.
+        sharding: Where the arrays shall lie; None for the default device.
 
     Returns:
         The state at step 0.
     """
-    images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
-    variables = model.init(jax.random.fold_in(key, _INIT), images, train=False)
+    # The model is static and compared by its fields: one program for all runs of an architecture,
+    # as drawing compiles slowly. The optimizer has no such identity.
+    draw = jax.jit(init_variables, static_argnames=("model", "image_size"), out_shardings=sharding)
+    variables = draw(model, key, image_size=image_size)
     params = variables["params"]
     return TrainState(
-        step=jnp.zeros((), jnp.int32),
+        step=jnp.zeros((), jnp.int32, device=sharding),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        optimizer_state=optimizer.init(params),
+        optimizer_state=jax.jit(optimizer.init, out_shardings=sharding)(params),
     )

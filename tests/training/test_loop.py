@@ -67,7 +67,7 @@ def finished(tmp_path_factory):
 
 def test_training_moves_parameters_and_batch_statistics(finished):
     trained, workdir = finished
-    start = loop.start_state(experiment.make(tiny()))
+    start = experiment.make(tiny()).init_state()
     for part in ("params", "batch_stats"):
         before, after = getattr(start, part), getattr(trained.state, part)
         moved = jax.tree.map(lambda a, b: float(abs(a - b).max()) > 0, before, after)
@@ -147,8 +147,8 @@ def test_resume_on_another_number_of_devices(finished, tmp_path, monkeypatch):
 def test_the_step_compiles_once():
     built = experiment.make(tiny())
     step = loop.compile_step(built)
-    state, metrics = loop.start_state(built), loop._no_metrics(built)
-    batches = loop._input(built, 0)
+    state, metrics = built.init_state(), loop.no_metrics(built)
+    batches = loop.training_input(built, 0)
     for _ in range(3):
         state, metrics = step(state, metrics, next(batches))
     assert step._cache_size() == 1
@@ -189,7 +189,7 @@ def test_a_workdir_of_another_config_is_refused_with_both_values(finished):
 
 def test_validation_counts_every_image_once():
     built = experiment.make(tiny())  # 10 images in batches of 8
-    variables = loop.start_state(built).variables
+    variables = built.init_state().variables
     assert loop.make_validate(built)(variables).images == 10
 
 

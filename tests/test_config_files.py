@@ -1,0 +1,71 @@
+"""Every file in configs/ builds and takes one step."""
+
+import dataclasses
+import importlib
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from invariance_jax import experiment
+from invariance_jax.commands.quickstart import experiments
+from invariance_jax.config import ExperimentConfig, QuickstartConfig, from_config_dict
+from invariance_jax.training import loop
+
+NAMES = sorted(
+    path.stem
+    for path in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
+    if path.stem != "__init__"
+)
+
+
+def module(name):
+    return importlib.import_module(f"invariance_jax.configs.{name}")
+
+
+def take_one_step(config):
+    """The loss of the first step, on one device and a batch that a laptop can bear."""
+    config = dataclasses.replace(
+        config,
+        train=dataclasses.replace(config.train, batch_size=8),
+        mesh=dataclasses.replace(config.mesh, data=1),
+    )
+    built = experiment.make(config)
+    state, metrics = built.init_state(), loop.no_metrics(built)
+    before = jax.device_get(state.params)
+    state, metrics = loop.compile_step(built)(state, metrics, next(loop.training_input(built, 0)))
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, jax.device_get(state.params))
+    assert max(jax.tree.leaves(moved)) > 0 and int(state.step) == 1
+    return float(jax.device_get(metrics).compute()["loss"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_docstring_holds_the_command(name):
+    assert "invariance-jax " in module(name).__doc__
+
+
+@pytest.mark.parametrize("argument", ["resnet8,random_resized_crop", "vit_mu8,translate(t=0.1)"])
+def test_digits(argument):
+    loss = take_one_step(from_config_dict(ExperimentConfig, module("digits").get_config(argument)))
+    assert abs(loss - np.log(10)) < 1  # an untrained network guesses among ten
+
+
+def test_quickstart_spells_out_its_grid():
+    config = from_config_dict(QuickstartConfig, module("quickstart").get_config())
+    spelled = list(experiments(config))
+    assert len({(each.model.name, each.augment.name, each.seed) for each in spelled}) == 6
+    for each in spelled:
+        experiment.make(dataclasses.replace(each, mesh=dataclasses.replace(each.mesh, data=1)))
+
+
+@pytest.mark.real_data
+def test_imagenet64_resnet18(real_data):
+    values = module("imagenet64_resnet18").get_config()
+    values.data.data_dir = str(real_data / "tfds")
+    loss = take_one_step(from_config_dict(ExperimentConfig, values))
+    assert abs(loss - np.log(1000)) < 1
+
+
+def test_every_config_is_tested_here():
+    assert NAMES == ["digits", "imagenet64_resnet18", "quickstart"]
