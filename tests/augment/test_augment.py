@@ -123,6 +123,21 @@ def test_translate_moves_whole_resized_pixels_with_black_behind():
     assert min(shifts) < -4 and max(shifts) > 4 and max(map(abs, shifts)) <= 8
 
 
+def test_translate_of_a_shrunk_image_equals_pillow(golden_dir):
+    pixels = np.load(golden_dir / "crops.npz")["full_u8"]
+    translate = augment.get("translate", size=100, resize=100)
+    resized = np.asarray(Image.fromarray(pixels).resize((100, 166), Image.Resampling.BILINEAR))
+    for seed in range(5):
+        key = jax.random.key(seed)
+        box = translate.sample_box(jax.random.split(key)[0], jnp.int32(500), jnp.int32(300))
+        down, right = round(33 - float(box.top) * 166 / 500), round(-float(box.left) * 100 / 300)
+        black = np.zeros((166 + 400, 100 + 400, 3), np.float32)
+        black[200 + down :, 200 + right :][:166, :100] = resized
+        expected = black[200 + 33 : 300 + 33, 200:300]
+        error = np.abs(np.asarray(translate(key, *canvas_of(pixels, 512))) * 255 - expected)
+        assert error.mean() <= 0.5 and error.max() <= 1.5, (seed, down, right)
+
+
 def test_translate_reaches_its_fraction_of_each_side():
     boxes = sample_boxes(augment.get("translate", size=64, resize=64, t=0.25), 64, 128, 4000)
     # Resized to 64 x 128: up to 16 pixels vertically and 32 horizontally, about the centre.

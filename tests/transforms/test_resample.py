@@ -52,6 +52,10 @@ def test_zero_fill_is_black_and_not_normalised_away():
     )
 
 
+def test_a_pixel_whose_centre_lies_outside_is_black_though_its_filter_reaches_inside():
+    np.testing.assert_allclose(weights(-0.75, 2, 2, 2), [[0, 0], [0.75, 0.25]], atol=1e-6)
+
+
 def test_a_box_without_any_source_pixel_is_black_with_finite_gradient():
     def total(start):
         return jnp.sum(

@@ -1,0 +1,42 @@
+"""Accuracy counted by hand."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from invariance_jax import augment, devices
+from invariance_jax.evaluation import accuracy
+
+
+class Given(nn.Module):
+    """Gives the logits that are its only parameter."""
+
+    def __call__(self, images, train=False):
+        return self.get_variable("params", "logits")[: images.shape[0]], {}
+
+
+def measure(logits, label, mask):
+    size = len(label)
+    mesh = devices.make_mesh(1)
+    step = accuracy.make_accuracy_step(Given(), augment.get("none", size=4, resize=4), mesh)
+    batch = {
+        "canvas": jnp.zeros((size, 4, 4, 3), jnp.uint8),
+        "height": jnp.full(size, 4, jnp.int32),
+        "width": jnp.full(size, 4, jnp.int32),
+        "label": jnp.asarray(label, jnp.int32),
+        "mask": jnp.asarray(mask),
+    }
+    variables = {"params": {"logits": jnp.asarray(logits, jnp.float32)}}
+    return accuracy.measure(step, variables, [batch, batch])
+
+
+def test_top1_top5_and_padding():
+    falling = np.arange(10.0, 0.0, -1)  # class 0 first, class 9 last
+    found = measure([falling] * 5, label=[0, 4, 5, 1, 0], mask=[True] * 4 + [False])
+    # Ranks 0, 4, 5, 1; the last image is padding. Both batches alike.
+    assert found == accuracy.Accuracy(top1=1 / 4, top5=3 / 4, images=8)
+
+
+def test_ties_count_against_the_model():
+    found = measure([[0.0] * 10] * 2, label=[0, 9], mask=[True, True])
+    assert (found.top1, found.top5) == (0.0, 0.0)
