@@ -53,9 +53,11 @@ def by_magnitude(
         panel.set_ylim(min(-0.05, bottom - 0.05), 1.05)
         if cell % columns == 0:
             panel.set_ylabel("relative invariance")
-    axes.flat[len(names)].legend(
+    legend = axes.flat[len(names)].legend(
         handles=handles, loc="center left", title=model, alignment="left", borderaxespad=0
     )
+    # A long model name may reach over the empty cells; it must not push the panels apart.
+    legend.set_in_layout(False)
     return figure
 
 
