@@ -41,7 +41,17 @@ def variables():
     return Linear().init(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))
 
 
-def measure(model, variables, source, *, batch_size=4, count=1, transforms=TRANSFORMS, seed=3):
+def measure(
+    model,
+    variables,
+    source,
+    *,
+    batch_size=4,
+    count=1,
+    transforms=TRANSFORMS,
+    domain="pixel",
+    seed=3,
+):
     mesh = devices.make_mesh(count)
 
     def batches():
@@ -56,6 +66,7 @@ def measure(model, variables, source, *, batch_size=4, count=1, transforms=TRANS
         variables,
         NONE,
         transforms,
+        domain,
         batches,
         images=len(source),
         seed=seed,
