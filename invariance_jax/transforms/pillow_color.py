@@ -24,7 +24,7 @@ def _grey(levels: Image) -> Float[Array, "height width 1"]:
 
 
 def _blend(image: Image, dull: Float[Array, "..."], magnitude: Scalar) -> Image:
-    """dull + (1 + magnitude) (image - dull), in levels."""
+    """The dull levels plus (1 + magnitude) times what the image has beyond them."""
     levels = to_levels(image)
     blended = dull + (1.0 + magnitude) * (levels - dull)
     return jnp.where(magnitude == 0, image, from_levels(truncate(blended)))

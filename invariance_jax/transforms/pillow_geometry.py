@@ -1,4 +1,4 @@
-"""Geometric operations of AutoAugment, as Pillow computes them: a grey or black frame, no antialias.
+"""Geometric operations of AutoAugment, as Pillow computes them: grey behind, no antialias.
 
 Translation, rotation and scale take the nearest pixel, shear interpolates by a cubic. So does the
 code that AutoAugment's policies were published with, and it decides which pixel is seen.
