@@ -20,6 +20,10 @@ BLACK = 0.0
 # The factors of `rescale` (paper, section 4).
 RESCALE_FACTORS = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 1.625, 2.25, 2.875, 3.5)
 
+# In pixels. A sheared point may lie on the image's very edge; this much decides it, the same with
+# and without jit, where rounding errors would.
+_EDGE = 1e-4
+
 # Pillow turns images in fixed point with so many steps a pixel.
 _STEPS = 65536
 
@@ -65,7 +69,7 @@ def shear_x(image: Image, magnitude: Scalar) -> Image:
     for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
         index = jnp.clip(first.astype(jnp.int32) + offset, 0, width - 1)
         mixed += weight * jnp.take_along_axis(levels, index[..., None], axis=1)
-    inside = (source + 0.5 >= 0) & (source + 0.5 < width)
+    inside = (source + 0.5 + _EDGE >= 0) & (source + 0.5 + _EDGE < width)
     sheared = jnp.where(inside[..., None], from_levels(truncate(mixed)), GREY)
     return jnp.where(magnitude == 0, image, sheared)
 
