@@ -21,7 +21,7 @@ def test_normalized_equals_the_original(transform, golden_dir):
     expected = golden[list(TRANSFORMS).index(transform.name)]
     for magnitude, points in zip(transform.magnitudes, expected, strict=True):
         error = np.abs(np.asarray(apply(pixels, jnp.float32(magnitude)))[rows, columns] - points)
-        assert error.mean() <= 5e-4 and (error <= 2e-3).mean() >= 0.99, magnitude
+        assert error.mean() <= 1e-5 and (error <= 2e-3).mean() >= 0.999, magnitude
 
 
 @ALL
