@@ -54,6 +54,7 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.eval.split = "validation"
     config.eval.batch_size = 120
     config.eval.grid_batch_size = 40
+    config.eval.domain = "pixel"
     config.eval.seed = 0
 
     config.mesh = ml_collections.ConfigDict()

@@ -54,6 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval.split = "validation[:500]"
     config.eval.batch_size = 100
     config.eval.grid_batch_size = 20
+    config.eval.domain = "pixel"
     config.eval.seed = 0
 
     config.mesh = ml_collections.ConfigDict()

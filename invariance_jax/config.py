@@ -10,11 +10,12 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import ml_collections
 
 from invariance_jax.errors import UserError, unknown_name
+from invariance_jax.transforms import Domain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,12 +120,15 @@ class EvalConfig:
         batch_size: Images a forward pass in the validation.
         grid_batch_size: Images that the invariance grid takes at once; each is embedded at all
             ten magnitudes of a transform in one forward pass.
+        domain: What the grid's transforms act on: "pixel" values, or "normalized" ones as in the
+            paper's own code.
         seed: Seed of the permutation behind the baseline.
     """
 
     split: str
     batch_size: int
     grid_batch_size: int
+    domain: Domain
     seed: int
 
 
@@ -251,6 +255,11 @@ def _checked(expected: Any, value: Any, path: str, name: str) -> Any:
         if not isinstance(value, tuple | list):
             raise _wrong_type(path, value, f"a tuple of {item.__name__}")
         return tuple(_checked(item, each, f"{path}[{i}]", name) for i, each in enumerate(value))
+    if typing.get_origin(expected) is Literal:
+        choices = typing.get_args(expected)
+        if value not in choices:
+            raise UserError(f"{path}: {unknown_name(name, value, choices)}")
+        return value
     if expected is float and type(value) is int:
         value = float(value)
     if type(value) is not expected:

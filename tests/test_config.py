@@ -57,6 +57,11 @@ def _broken(change):
             r"config\.train\.label_smoothing is 1\.5; expected 0 to 1",
         ),
         (
+            lambda c: c["eval"].update(domain="normalised"),
+            r"config\.eval\.domain: unknown domain 'normalised'; did you mean 'normalized'\? "
+            r"one of: pixel, normalized",
+        ),
+        (
             lambda c: c.update(model="resnet8"),
             r"config\.model is 'resnet8' \(str\); expected a group",
         ),

@@ -1,7 +1,26 @@
-"""Augmentation variants: distributions over source boxes, resampled inside the jitted step."""
+"""Augmentation variants: distributions over source boxes, resampled inside the jitted step.
+
+Beside them stand random operations on images that are already resampled (`rand_augment`,
+`auto_augment`, `random_erasing`) and on batches with their labels (`mixup`, `cutmix`).
+"""
 
 from invariance_jax.augment.augmentation import Augmentation
 from invariance_jax.augment.boxes import Box
+from invariance_jax.augment.erasing import random_erasing
+from invariance_jax.augment.mixing import cutmix, mixup
+from invariance_jax.augment.policies import auto_augment, rand_augment
+from invariance_jax.augment.policy_tables import POLICIES
 from invariance_jax.augment.variants import NAMES, get
 
-__all__ = ["NAMES", "Augmentation", "Box", "get"]
+__all__ = [
+    "NAMES",
+    "POLICIES",
+    "Augmentation",
+    "Box",
+    "auto_augment",
+    "cutmix",
+    "get",
+    "mixup",
+    "rand_augment",
+    "random_erasing",
+]

@@ -145,6 +145,7 @@ def evaluate(
         "steps": steps,
         "dataset": config.data.name,
         "split": config.eval.split,
+        "domain": config.eval.domain,
         "parameters_sha256": results.fingerprint(variables),
         "config": config.to_json(),
     }
@@ -217,6 +218,7 @@ def _measure_grid(built: Experiment, variables: Any, description: str) -> grid.G
             jax.device_put(variables, devices.replicated(built.mesh)),
             built.preprocess,
             TRANSFORMS,
+            config.eval.domain,
             batches,
             images=len(source),
             seed=config.eval.seed,

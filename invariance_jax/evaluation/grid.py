@@ -22,7 +22,7 @@ from invariance_jax import devices
 from invariance_jax.augment import Augmentation
 from invariance_jax.evaluation import measures
 from invariance_jax.evaluation.accuracy import prepare
-from invariance_jax.transforms import Transform, normalize
+from invariance_jax.transforms import Domain, Transform, in_domain, normalize
 
 Batch = Mapping[str, Array]
 Embed = Callable[[Any, Float[Array, "batch height width 3"]], Float[Array, "batch features"]]
@@ -50,25 +50,26 @@ def make_embed(model: nn.Module) -> Embed:
         model: The network.
 
     Returns:
-        `embed(variables, images)`, images float32 in [0, 1], not normalised.
+        `embed(variables, images)`, images float32, normalised.
     """
 
     def embed(variables: Any, images: Array) -> Array:
-        _, features = model.apply(variables, normalize(images), train=False)
+        _, features = model.apply(variables, images, train=False)
         return features["embedding"]
 
     return embed
 
 
 def make_grid_step(
-    embed: Embed, preprocess: Augmentation, transforms: Mapping[str, Transform]
+    embed: Embed, preprocess: Augmentation, transforms: Mapping[str, Transform], domain: Domain
 ) -> Callable[..., dict[str, dict[str, Array]]]:
     """Makes the function that measures one batch of images at every cell; one program.
 
     Args:
-        embed: Images to embeddings.
+        embed: Normalised images to embeddings.
         preprocess: Canvas to image, without randomness.
         transforms: The table; every transform has as many magnitudes.
+        domain: Whether the transforms act on "pixel" or on "normalized" values.
 
     Returns:
         `step(variables, batch, z, z_other)`: z embeds the batch's images, z_other the images
@@ -77,10 +78,13 @@ def make_grid_step(
     """
     table = tuple(transforms.values())
     magnitudes = jnp.asarray([t.magnitudes for t in table], jnp.float32)
-    is_identity = jnp.asarray([[m == t.identity for m in t.magnitudes] for t in table])
+    # An identity magnitude is one on pixels; on normalised values it may clip.
+    is_identity = jnp.asarray(
+        [[domain == "pixel" and m == t.identity for m in t.magnitudes] for t in table]
+    )
     # Images in the middle, so that what depends on the magnitude alone (weights, indices) is
     # computed once and shared by the batch.
-    branches = [jax.vmap(jax.vmap(t.apply, (0, None)), (None, 0)) for t in table]
+    branches = [jax.vmap(jax.vmap(in_domain(t, domain), (0, None)), (None, 0)) for t in table]
 
     def step(variables: Any, batch: Batch, z: Array, z_other: Array) -> dict[str, dict[str, Array]]:
         images = prepare(preprocess, batch)
@@ -113,6 +117,7 @@ def measure(
     variables: Any,
     preprocess: Augmentation,
     transforms: Mapping[str, Transform],
+    domain: Domain,
     make_batches: Callable[[], Iterable[Batch]],
     *,
     images: int,
@@ -127,6 +132,8 @@ def measure(
         variables: Its parameters and batch statistics.
         preprocess: Canvas to image, without randomness; `none` as a rule.
         transforms: The table of transforms.
+        domain: Whether they act on "pixel" or, as in the original, on "normalized" values. The
+            images as they are, are the same in both.
         make_batches: Gives the images' batches on the devices, in order; called twice.
         images: How many images there are.
         seed: Of the permutation behind the baseline.
@@ -139,12 +146,12 @@ def measure(
     whole, split = devices.replicated(mesh), devices.by_example(mesh)
     embed = make_embed(model)
     embed_batch = jax.jit(
-        lambda variables, batch: embed(variables, prepare(preprocess, batch)),
+        lambda variables, batch: embed(variables, normalize(prepare(preprocess, batch))),
         in_shardings=(whole, split),
         out_shardings=whole,
     )
     grid_step = jax.jit(
-        make_grid_step(embed, preprocess, transforms),
+        make_grid_step(embed, preprocess, transforms, domain),
         in_shardings=(whole, split, split, split),
         out_shardings=whole,
     )

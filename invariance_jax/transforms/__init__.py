@@ -1,7 +1,16 @@
-"""Pure image functions and the one table of them; knows no models and no files."""
+"""Pure image functions and the tables of them; knows no models and no files."""
 
+from invariance_jax.transforms.autoaugment import AUTOAUGMENT
+from invariance_jax.transforms.domain import Domain, in_domain
 from invariance_jax.transforms.normalize import normalize
 from invariance_jax.transforms.table import TRANSFORMS
 from invariance_jax.transforms.transform import Transform
 
-__all__ = ["TRANSFORMS", "Transform", "normalize"]
+__all__ = [
+    "AUTOAUGMENT",
+    "TRANSFORMS",
+    "Domain",
+    "Transform",
+    "in_domain",
+    "normalize",
+]

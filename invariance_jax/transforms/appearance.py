@@ -25,6 +25,24 @@ def posterize(image: Image, magnitude: Scalar) -> Image:
     return jnp.where(magnitude >= 8.0, image, levels)
 
 
+def posterize_normalized(image: Image, magnitude: Scalar) -> Image:
+    """Keeps the highest bits of normalised values, as the original does.
+
+    It multiplies by 100 and casts to an unsigned byte as C does: decimals are cut off, and
+    negative numbers wrap around, -1 to 255.
+
+    Args:
+        image: float32 [height, width, channels], normalised.
+        magnitude: Number of bits kept, 0 to 8. Even 8 changes the image.
+
+    Returns:
+        Values in [0, 2.55], same shape and dtype. Its gradient is zero.
+    """
+    step = 2.0 ** (8.0 - magnitude)
+    byte = jnp.trunc(image * 100.0) % 256.0
+    return jnp.floor(byte / step) * step / 100.0
+
+
 def solarize(image: Image, magnitude: Scalar) -> Image:
     """Inverts the bright pixels.
 

@@ -42,6 +42,9 @@ _ROWS = (
     ("increase_brightness", appearance.brightness, _line(1, 2), 1.0, "factor", "appearance"),
 )
 
+# Where the original's rule on normalised values is another one.
+_ON_NORMALIZED = {"posterize": appearance.posterize_normalized}
+
 TRANSFORMS: Mapping[str, Transform] = MappingProxyType(
     {
         name: Transform(
@@ -51,6 +54,7 @@ TRANSFORMS: Mapping[str, Transform] = MappingProxyType(
             identity=identity,
             unit=unit,
             family=family,
+            apply_normalized=_ON_NORMALIZED.get(name),
         )
         for name, function, magnitudes, identity, unit, family in _ROWS
     }

@@ -50,6 +50,7 @@ def test_train_evaluate_and_report_meet_in_the_workdir(workdir, tmp_path):
     assert (untrained.augmentation, untrained.steps) == ("untrained", 0)
     found = results.read(workdir / "invariance" / "resnet8_flip_seed0.nc")
     assert dict(found.sizes) == {"transform": 13, "magnitude": 10, "image": 6}
+    assert found.attrs["domain"] == "pixel"
     assert found.attrs["steps"] == 4 and found.attrs["augmentation"] == "flip"
     other = results.read(workdir / "invariance" / "resnet8_untrained_seed0.nc")
     assert other.attrs["parameters_sha256"] != found.attrs["parameters_sha256"]
@@ -70,11 +71,15 @@ def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
     flags = ["evaluate", f"--workdir={workdir}", "--config.eval.seed=5"]
     assert main(flags) == 2
     assert "config.eval.seed" in capsys.readouterr().err and path.read_bytes() == before
+    assert main(["evaluate", f"--workdir={workdir}", "--config.eval.domain=normalized"]) == 2
+    assert "config.eval.domain" in capsys.readouterr().err and path.read_bytes() == before
     assert main(["evaluate", f"--workdir={workdir}"]) == 0  # the same one is simply kept
     assert path.read_bytes() == before
     try:
-        assert main([*flags, "--overwrite"]) == 0
-        assert json.loads(results.read(path).attrs["config"])["eval"]["seed"] == 5
+        assert main([*flags, "--config.eval.domain=normalized", "--overwrite"]) == 0
+        attributes = results.read(path).attrs
+        assert json.loads(attributes["config"])["eval"]["seed"] == 5
+        assert attributes["domain"] == "normalized"
     finally:
         path.write_bytes(before)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from invariance_jax import augment, data, devices
+from invariance_jax.errors import UserError
 from invariance_jax.evaluation import grid, measures
 from invariance_jax.transforms import TRANSFORMS, Transform, normalize
 
@@ -41,7 +42,17 @@ def variables():
     return Linear().init(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))
 
 
-def measure(model, variables, source, *, batch_size=4, count=1, transforms=TRANSFORMS, seed=3):
+def measure(
+    model,
+    variables,
+    source,
+    *,
+    batch_size=4,
+    count=1,
+    transforms=TRANSFORMS,
+    domain="pixel",
+    seed=3,
+):
     mesh = devices.make_mesh(count)
 
     def batches():
@@ -56,6 +67,7 @@ def measure(model, variables, source, *, batch_size=4, count=1, transforms=TRANS
         variables,
         NONE,
         transforms,
+        domain,
         batches,
         images=len(source),
         seed=seed,
@@ -66,21 +78,31 @@ def measure(model, variables, source, *, batch_size=4, count=1, transforms=TRANS
     return distances
 
 
-def test_equals_a_plain_loop(source, variables):
-    distances = measure(Linear(), variables, source)
+def on_pixels(transform, image, magnitude):
+    return normalize(transform.apply(image, magnitude))
+
+
+def on_normalized(transform, image, magnitude):
+    return (transform.apply_normalized or transform.apply)(normalize(image), magnitude)
+
+
+@pytest.mark.parametrize(("domain", "show"), [("pixel", on_pixels), ("normalized", on_normalized)])
+def test_equals_a_plain_loop(source, variables, domain, show):
+    distances = measure(Linear(), variables, source, domain=domain)
     pixels = [data.to_canvas(source[i]["image"], 8)[0] for i in range(IMAGES)]
     images = [jnp.asarray(each, jnp.float32) / 255 for each in pixels]
 
+    @jax.jit
     def embed(image):
-        return Linear().apply(variables, normalize(image)[None])[0][0]
+        return Linear().apply(variables, image[None])[0][0]
 
-    z = jnp.stack([embed(image) for image in images])
+    z = jnp.stack([embed(normalize(image)) for image in images])
     permutation = np.random.default_rng(3).permutation(IMAGES)
     np.testing.assert_array_equal(distances.permutation, permutation)
     for t, transform in enumerate(TRANSFORMS.values()):
         for m in (0, 1, 6, 9):
             magnitude = jnp.float32(transform.magnitudes[m])
-            z_t = jnp.stack([embed(transform.apply(image, magnitude)) for image in images])
+            z_t = jnp.stack([embed(show(transform, image, magnitude)) for image in images])
             for kind in measures.DISTANCES:
                 np.testing.assert_allclose(
                     distances.transformed[kind][t, m],
@@ -112,6 +134,21 @@ def test_identity_cells_have_no_distance(source, variables):
     identities = [t.magnitudes[0] == t.identity for t in TRANSFORMS.values()]
     assert sum(identities) == 12  # solarize at 1 is none
     np.testing.assert_array_equal(distances.transformed["euclidean"][identities, 0], 0)
+
+
+def test_normalized_identities_are_computed_and_change_what_they_clip(source, variables):
+    distances = measure(Linear(), variables, source, domain="normalized")
+    changed = distances.transformed["euclidean"][:, 0].min(axis=1) > 1e-3
+    names = [name for name, is_changed in zip(TRANSFORMS, changed, strict=True) if is_changed]
+    assert names == [
+        *("posterize", "decrease_contrast", "increase_contrast", "solarize"),
+        *("decrease_brightness", "increase_brightness"),
+    ]
+
+
+def test_an_unknown_domain_is_named(source, variables):
+    with pytest.raises(UserError, match="unknown domain 'pixels'"):
+        measure(Linear(), variables, source, domain="pixels")
 
 
 def test_a_blind_model_is_invariant_to_what_it_cannot_see(source):

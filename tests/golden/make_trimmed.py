@@ -23,6 +23,16 @@ def main(source: pathlib.Path) -> None:
         magnitudes=full["magnitudes"],
         grid_pixel=full["grid_pixel"][:, :, :POINTS],
     )
+    # The same image and points.
+    np.savez_compressed(
+        here / "transforms_normalized.npz", grid_normalized=full["grid_normalized"][:, :, :POINTS]
+    )
+    np.savez_compressed(
+        here / "autoaugment.npz",
+        names=full["autoaugment_names"],
+        magnitudes=full["autoaugment_magnitudes"],
+        levels=full["autoaugment"][:, :, :, :POINTS],
+    )
     np.savez_compressed(
         here / "crops.npz",
         full_u8=full["full_u8"],

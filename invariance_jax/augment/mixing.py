@@ -1,0 +1,173 @@
+"""Mixup and CutMix: images of a batch mixed in pairs, and their labels with them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from invariance_jax.augment.boxes import Box
+from invariance_jax.augment.checks import check_number
+from invariance_jax.augment.erasing import inside
+
+Images = Float[Array, "batch height width channels"]
+Labels = Float[Array, "batch classes"]
+Partners = Int[Array, "batch"]
+
+# A Beta distribution is all but an atom below the one and above the other.
+_SMALLEST_ALPHA, _LARGEST_ALPHA = 1e-3, 1e3
+
+
+def mix(
+    images: Images, labels: Labels, partners: Partners, weight: Float[Array, ""]
+) -> tuple[Images, Labels]:
+    """Mixes each image and its label with those of its partner.
+
+    Args:
+        images: float32 [batch, height, width, channels].
+        labels: Probabilities of classes, float32 [batch, classes].
+        partners: For each image the position of another, int32 [batch].
+        weight: Share of the image itself, 0 to 1.
+
+    Returns:
+        weight × image + (1 - weight) × partner, and the labels likewise.
+    """
+    return (
+        weight * images + (1 - weight) * images[partners],
+        weight * labels + (1 - weight) * labels[partners],
+    )
+
+
+def paste(images: Images, labels: Labels, partners: Partners, box: Box) -> tuple[Images, Labels]:
+    """Pastes a rectangle of each image's partner into it, at the same place.
+
+    Args:
+        images: float32 [batch, height, width, channels].
+        labels: Probabilities of classes, float32 [batch, classes].
+        partners: For each image the position of another, int32 [batch].
+        box: The rectangle in whole pixels, within the image.
+
+    Returns:
+        The images, and the labels mixed by the share of pixels that each shows.
+    """
+    _, height, width, _ = images.shape
+    pasted = inside(box, height, width)
+    share = box.height * box.width / (height * width)
+    return (
+        jnp.where(pasted[None, :, :, None], images[partners], images),
+        (1 - share) * labels + share * labels[partners],
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mixup:
+    """Mixes a batch with a permutation of itself; see `mixup`.
+
+    Attributes:
+        alpha: Of the Beta(alpha, alpha) distribution of the weight.
+    """
+
+    alpha: float
+
+    def __call__(self, key: PRNGKeyArray, images: Images, labels: Labels) -> tuple[Images, Labels]:
+        """Mixes one batch.
+
+        Args:
+            key: Random key.
+            images: float32 [batch, height, width, channels].
+            labels: One-hot, or any probabilities of classes, float32 [batch, classes].
+
+        Returns:
+            Mixed images and labels, same shapes and dtypes.
+        """
+        key_weight, key_partners = jax.random.split(key)
+        weight = jax.random.beta(key_weight, self.alpha, self.alpha)
+        return mix(images, labels, jax.random.permutation(key_partners, len(images)), weight)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CutMix:
+    """Pastes rectangles between the images of a batch; see `cutmix`.
+
+    Attributes:
+        alpha: Of the Beta(alpha, alpha) distribution of the share that is kept.
+    """
+
+    alpha: float
+
+    def sample_box(self, key: PRNGKeyArray, height: int, width: int) -> Box:
+        """Draws a rectangle with the image's aspect, cut at the image's edges.
+
+        Args:
+            key: Random key.
+            height: Height of the images.
+            width: Width of the images.
+
+        Returns:
+            The rectangle in whole pixels; it may be empty.
+        """
+        key_share, key_y, key_x = jax.random.split(key, 3)
+        kept = jax.random.beta(key_share, self.alpha, self.alpha)
+        half = 0.5 * jnp.sqrt(1.0 - kept)
+        (top, bottom), (left, right) = (
+            _span(key_axis, size, jnp.floor(half * size))
+            for key_axis, size in ((key_y, height), (key_x, width))
+        )
+        return Box(top, left, bottom - top, right - left)
+
+    def __call__(self, key: PRNGKeyArray, images: Images, labels: Labels) -> tuple[Images, Labels]:
+        """Mixes one batch; every image gets the same rectangle.
+
+        Args:
+            key: Random key.
+            images: float32 [batch, height, width, channels].
+            labels: One-hot, or any probabilities of classes, float32 [batch, classes].
+
+        Returns:
+            Mixed images and labels, same shapes and dtypes.
+        """
+        key_box, key_partners = jax.random.split(key)
+        box = self.sample_box(key_box, *images.shape[1:3])
+        return paste(images, labels, jax.random.permutation(key_partners, len(images)), box)
+
+
+def _span(
+    key: PRNGKeyArray, size: int, half: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """A stretch of 2 × half about a random pixel, cut at 0 and size."""
+    centre = jax.random.randint(key, (), 0, size).astype(jnp.float32)
+    return jnp.maximum(centre - half, 0.0), jnp.minimum(centre + half, size)
+
+
+def mixup(alpha: float = 0.2) -> Mixup:
+    """Makes mixup (Zhang et al., 2018, https://arxiv.org/abs/1710.09412).
+
+    Args:
+        alpha: Strength, above 0: of the Beta(alpha, alpha) distribution of the weight, one weight
+            a batch; 1 is uniform.
+
+    Returns:
+        `mixing(key, images, labels) -> (images, labels)`, frozen.
+
+    Raises:
+        UserError: alpha is out of range.
+    """
+    check_number("alpha", alpha, _SMALLEST_ALPHA, _LARGEST_ALPHA)
+    return Mixup(alpha=alpha)
+
+
+def cutmix(alpha: float = 1.0) -> CutMix:
+    """Makes CutMix (Yun et al., 2019, https://arxiv.org/abs/1905.04899).
+
+    Args:
+        alpha: Of the Beta(alpha, alpha) distribution of the share of the image that is kept,
+            above 0; 1 is uniform.
+
+    Returns:
+        `mixing(key, images, labels) -> (images, labels)`, frozen.
+
+    Raises:
+        UserError: alpha is out of range.
+    """
+    check_number("alpha", alpha, _SMALLEST_ALPHA, _LARGEST_ALPHA)
+    return CutMix(alpha=alpha)
