@@ -5,6 +5,8 @@ filter reaches. On a CPU, which has no matrix units, weighing only these is seve
 than products with matrices that are nearly all zeros; `benchmarks/` measures both.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -78,22 +80,27 @@ def apply_taps(
         The resampled image, float32.
     """
     height, width, channels = image.shape
-    out_width = columns[0].shape[0]
-    # Rows first: they are contiguous, and fewer are left for the columns. XLA would fuse this
-    # into the second sum and then compute each row anew for every column tap; it does not look
-    # into a function that must not be inlined.
+    # Rows first: they are contiguous, and fewer are left for the columns. XLA would fuse all of
+    # this into the last sum and so compute each row, index and weight anew for every tap that
+    # uses it; it does not look into a function that must not be inlined.
     with set_xla_metadata(inlineable="false"):
+        pixels, weights = _of_each_channel(*columns, channels=channels)
         image = _weigh_rows(image.reshape(height, width * channels), *rows)
-    pixels = (
-        columns[0].T[:, :, None] * channels + jnp.arange(channels, dtype=jnp.int32)[None, None, :]
-    )
-    pixels = pixels.reshape(-1, out_width * channels)
-    weights = jnp.repeat(columns[1].T, channels, axis=1)
     out = sum(
         weight[None, :] * image.at[:, index].get(mode="promise_in_bounds")
         for index, weight in zip(pixels, weights, strict=True)
     )
-    return out.reshape(-1, out_width, channels)
+    return out.reshape(out.shape[0], -1, channels)
+
+
+@functools.partial(jax.jit, static_argnames="channels")
+def _of_each_channel(
+    pixels: Int[Array, "out taps"], weights: Float[Array, "out taps"], *, channels: int
+) -> tuple[Int[Array, "taps out_channels"], Float[Array, "taps out_channels"]]:
+    """Taps of pixels as taps of the numbers in a row of pixels, the tap's number first."""
+    pixels = pixels.T[:, :, None] * channels
+    pixels = pixels + jnp.arange(channels, dtype=jnp.int32)[None, None, :]
+    return pixels.reshape(pixels.shape[0], -1), jnp.repeat(weights.T, channels, axis=1)
 
 
 @jax.jit
