@@ -24,6 +24,7 @@ from augment_peers import PEERS, core_count
 HERE = pathlib.Path(__file__).parent
 # A case that hangs must not hang the rest.
 CASE_SECONDS = 600
+_RATES = ("images_per_second", "images_per_core_second")
 
 
 def _arguments() -> argparse.Namespace:
@@ -88,24 +89,33 @@ def _cases(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
+def _ratio(rate: float | None, of: float | None) -> float | None:
+    """Quotient of two rates, None if one is missing."""
+    return None if rate is None or of is None else rate / of
+
+
 def _table(cases: list[dict[str, Any]]) -> str:
     """The results as a Markdown table, with ratios to Pillow at the same size."""
     lines = [
-        "| canvas → output | by | augmentation | images/s | of Pillow | compile s | peak MB |",
-        "|---|---|---|---|---|---|---|",
+        "| canvas → output | by | augmentation | images/s | of Pillow "
+        "| images/core-second | of Pillow | compile s | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for case in cases:
         setting, result = case["setting"], case["result"]
         size = f"{setting['canvas']} → {setting['size']}"
         if result["images_per_second"] is None:
-            cells = ["—", "—", "—", "—"]
+            cells = ["—"] * 6
         else:
-            of_pillow = case["ratio_to_pillow"]
+            ratios = case["ratio_to_pillow"]
+            of_pillow = ["—" if ratio is None else f"{ratio:.2f}" for ratio in ratios.values()]
             seconds = result.get("compile_seconds")
             memory = result.get("device_peak_megabytes", result["process_peak_megabytes"])
             cells = [
                 f"{result['images_per_second']:,.0f}",
-                "—" if of_pillow is None else f"{of_pillow:.2f}",
+                of_pillow[0],
+                f"{result['images_per_core_second']:,.0f}",
+                of_pillow[1],
                 "—" if seconds is None else f"{seconds:.1f}",
                 f"{memory:,.0f}",
             ]
@@ -119,15 +129,16 @@ def main() -> None:
     device = _device()
     load_before = os.getloadavg()
     cases = _cases(arguments)
-    pillow: dict[int, float | None] = {}
+    pillow: dict[int, dict[str, Any]] = {}
     for number, case in enumerate(cases, 1):
         canvas = case["setting"]["canvas"]
         case["result"] = _run(case)
         rate = case["result"]["images_per_second"]
         if case["by"] == "pillow":
-            pillow[canvas] = rate
-        known = rate is not None and pillow[canvas] is not None
-        case["ratio_to_pillow"] = rate / pillow[canvas] if known else None
+            pillow[canvas] = case["result"]
+        case["ratio_to_pillow"] = {
+            key: _ratio(case["result"].get(key), pillow[canvas].get(key)) for key in _RATES
+        }
         said = f"{rate:,.0f} images/s" if rate is not None else case["result"]["reason"]
         progress = f"[{number}/{len(cases)}] canvas {canvas}, {case['by']} {case['name']}: {said}"
         print(progress, file=sys.stderr, flush=True)

@@ -87,6 +87,8 @@ def main() -> None:
     try:
         result = ours(case) if case["by"] == OURS else PEERS[case["by"]](case)
         result["images_per_second"] = case["batch"] / float(np.median(result["seconds"]))
+        core_seconds = float(np.median(result["core_seconds"]))
+        result["images_per_core_second"] = case["batch"] / core_seconds
         # Linux counts in KiB, macOS in bytes.
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
