@@ -110,14 +110,14 @@ def _table(cases: list[dict[str, Any]]) -> str:
             ratios = case["ratio_to_pillow"]
             of_pillow = ["—" if ratio is None else f"{ratio:.2f}" for ratio in ratios.values()]
             seconds = result.get("compile_seconds")
-            memory = result.get("device_peak_megabytes", result["process_peak_megabytes"])
+            memory = result.get("device_peak_megabytes", result.get("process_peak_megabytes"))
             cells = [
                 f"{result['images_per_second']:,.0f}",
                 of_pillow[0],
                 f"{result['images_per_core_second']:,.0f}",
                 of_pillow[1],
                 "—" if seconds is None else f"{seconds:.1f}",
-                f"{memory:,.0f}",
+                "—" if memory is None else f"{memory:,.0f}",
             ]
         lines.append(f"| {size} | {case['by']} | {case['name']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

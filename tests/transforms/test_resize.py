@@ -114,6 +114,14 @@ def test_matrix_units_get_products_and_a_cpu_does_not(platform, has_products):
     assert ("HIGHEST" in program) == has_products
 
 
+def test_the_row_pass_stays_a_function_of_its_own_on_a_cpu():
+    # Fused into the column pass it would be computed anew for each tap: same pixels, far slower.
+    arguments = (jnp.asarray(canvas_of(64, 64)), axis(0, 60, 64), axis(2, 62, 64))
+    program = jax.jit(functools.partial(resize.resize_box, size=48)).lower(*arguments).compile()
+    calls = [line for line in program.as_text().splitlines() if " call(" in line]
+    assert any("f32[48,192]" in line for line in calls)
+
+
 @pytest.mark.parametrize(
     ("size", "out_size", "count"), [(512, 224, 5), (64, 64, 3), (64, 100, 3), (300, 200, 5)]
 )
