@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from invariance_jax.augment.boxes import Box, RandomResizedCrop, ResizedCenterCrop
-from invariance_jax.transforms import resample
+from invariance_jax.transforms.resize import Axis, resize_box
 
 Size = Int[Array, ""]
 
@@ -62,18 +62,15 @@ class Augmentation:
         """
         key_box, key_flip = jax.random.split(key)
         box = self.sample_box(key_box, height, width)
-        rows = self._axis_weights(box.top, box.height, canvas.shape[0], height)
-        columns = self._axis_weights(box.left, box.width, canvas.shape[1], width)
         flip = jax.random.bernoulli(key_flip, self.flip_probability)
-        columns = jnp.where(flip, columns[::-1], columns)
-        return resample.apply_weights(canvas.astype(jnp.float32) / 255.0, rows, columns)
+        rows = self._axis(box.top, box.height, height, flip=jnp.bool_(False))
+        columns = self._axis(box.left, box.width, width, flip=flip)
+        return resize_box(canvas, rows, columns, size=self.size)
 
-    def _axis_weights(
-        self, start: Float[Array, ""], length: Float[Array, ""], canvas: int, side: Size
-    ) -> Float[Array, "{self.size} {canvas}"]:
-        """Resampling weights of one axis."""
+    def _axis(
+        self, start: Float[Array, ""], length: Float[Array, ""], side: Size, flip: Bool[Array, ""]
+    ) -> Axis:
+        """What one axis of the output shows."""
         image = (jnp.float32(0), side.astype(jnp.float32))
         cut = image if self.boxes.cut == "image" else (start, start + length)
-        return resample.antialiased_weights(
-            start, length, out_size=self.size, size=canvas, cut=cut, visible=image
-        )
+        return Axis(start=start, length=length, cut=cut, visible=image, flip=flip)

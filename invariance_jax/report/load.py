@@ -22,6 +22,7 @@ ATTRIBUTES = (
     "steps",
     "dataset",
     "split",
+    "domain",
     "parameters_sha256",
     "config",
     "versions",
@@ -232,7 +233,7 @@ def _add_run(known: dict[tuple[Row, int], Run], run: Run) -> None:
 def _check_same_images(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         first = runs[0]
-        for name in ("dataset", "split"):
+        for name in ("dataset", "split", "domain"):
             ours, theirs = run.data.attrs[name], first.data.attrs[name]
             if ours != theirs:
                 raise UserError(

@@ -57,17 +57,65 @@ def antialiased_weights(
     Returns:
         The weights, float32.
     """
+    pixels = jnp.arange(size, dtype=jnp.int32)[None, :]
+    return antialiased_weights_at(
+        pixels, start, length, out_size=out_size, size=size, cut=cut, visible=visible
+    )
+
+
+def antialiased_weights_at(
+    pixels: Int[Array, "#{out_size} taps"],
+    start: Float[Array, ""],
+    length: Float[Array, ""],
+    *,
+    out_size: int,
+    size: int,
+    cut: tuple[Float[Array, ""], Float[Array, ""]],
+    visible: tuple[Float[Array, ""], Float[Array, ""]],
+) -> Float[Array, "{out_size} taps"]:
+    """`antialiased_weights` at given source pixels only: the one place of the formula.
+
+    Args:
+        pixels: Which source pixels each output pixel looks at; one row serves all. All whose
+            weight is not 0 must be among them, because the rest is normalised to sum 1. They may
+            lie outside the canvas, where they do not count.
+        start: As in `antialiased_weights`.
+        length: As in `antialiased_weights`.
+        out_size: As in `antialiased_weights`.
+        size: As in `antialiased_weights`.
+        cut: As in `antialiased_weights`.
+        visible: As in `antialiased_weights`.
+
+    Returns:
+        The weights, float32.
+    """
     scale = length / out_size
-    centres = start + (jnp.arange(out_size, dtype=jnp.float32) + 0.5) * scale
-    pixels = jnp.arange(size, dtype=jnp.float32) + 0.5
-    distance = jnp.abs(pixels[None, :] - centres[:, None]) / jnp.maximum(scale, 1.0)
-    inside_cut = (pixels >= cut[0]) & (pixels <= cut[1])
-    weights = jnp.maximum(0.0, 1.0 - distance) * inside_cut[None, :]
+    centres = output_centres(start, length, out_size)
+    positions = pixels.astype(jnp.float32) + 0.5
+    distance = jnp.abs(positions - centres[:, None]) / jnp.maximum(scale, 1.0)
+    counts = (positions >= cut[0]) & (positions <= cut[1]) & (pixels >= 0) & (pixels < size)
+    weights = jnp.maximum(0.0, 1.0 - distance) * counts
     total = jnp.sum(weights, axis=1, keepdims=True)
     # A row with no source pixel at all is black; the inner `where` keeps its gradient finite.
     weights = jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 0.0)
     is_visible = (centres >= visible[0]) & (centres <= visible[1])
     return weights * is_visible[:, None]
+
+
+def output_centres(
+    start: Float[Array, ""], length: Float[Array, ""], out_size: int
+) -> Float[Array, "{out_size}"]:
+    """Where the centres of the output pixels of a resized box lie, in source pixels.
+
+    Args:
+        start: First edge of the box in source pixels; pixel i spans [i, i + 1].
+        length: Side of the box in source pixels.
+        out_size: Number of output pixels.
+
+    Returns:
+        The centres, float32.
+    """
+    return start + (jnp.arange(out_size, dtype=jnp.float32) + 0.5) * (length / out_size)
 
 
 def apply_weights(

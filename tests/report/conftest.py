@@ -45,6 +45,7 @@ def _dataset(model, augmentation, *, seed=0, steps=500, level=0.5, images=40, no
             "steps": steps,
             "dataset": "digits",
             "split": "test",
+            "domain": "pixel",
             "parameters_sha256": f"{model}-{augmentation if steps else ''}-{seed}-{steps}",
             "config": json.dumps({"seed": seed, "model": {"name": model}}),
             "versions": json.dumps({"jax": "1.2.3"}),

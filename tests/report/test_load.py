@@ -112,7 +112,7 @@ def test_a_file_that_is_no_netcdf_is_named(folder):
         load.read([folder.path])
 
 
-@pytest.mark.parametrize("attribute", ["dataset", "split"])
+@pytest.mark.parametrize("attribute", ["dataset", "split", "domain"])
 def test_networks_measured_on_different_data_are_refused(folder, attribute):
     folder.add("resnet8", "none")
     folder.add("vit_mu8", "none", **{attribute: "other"})
