@@ -4,12 +4,14 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from invariance_jax.augment.boxes import Box, RandomResizedCrop, ResizedCenterCrop
+from invariance_jax.augment.boxes import Box, Size, Window, source_box
+from invariance_jax.augment.crops import CenterCrop, RandomResizedCrop
+from invariance_jax.augment.resized import CropOfCenterCrop, ResizedCenterCrop, ResizedRandomCrop
 from invariance_jax.transforms import resample
 
-Size = Int[Array, ""]
+Boxes = ResizedCenterCrop | ResizedRandomCrop | CropOfCenterCrop | RandomResizedCrop | CenterCrop
 
 
 @jax.tree_util.register_dataclass
@@ -26,7 +28,7 @@ class Augmentation:
 
     name: str = dataclasses.field(metadata={"static": True})
     size: int = dataclasses.field(metadata={"static": True})
-    boxes: ResizedCenterCrop | RandomResizedCrop
+    boxes: Boxes
     flip_probability: float | Float[Array, ""]
 
     def sample_box(self, key: PRNGKeyArray, height: Size, width: Size) -> Box:
@@ -40,7 +42,7 @@ class Augmentation:
         Returns:
             (top, left, box_height, box_width) in source pixels, float32.
         """
-        return self.boxes(key, height, width)
+        return source_box(self.boxes(key, height, width), self.boxes.frames)
 
     def __call__(
         self,
@@ -53,7 +55,7 @@ class Augmentation:
 
         Args:
             key: Random key.
-            canvas: uint8 pixels with the image in the upper left corner.
+            canvas: uint8 pixels with the image in the upper left corner of zeros.
             height: Height of the image within the canvas.
             width: Width of the image within the canvas.
 
@@ -61,19 +63,40 @@ class Augmentation:
             The augmented image, float32 in [0, 1], not normalised.
         """
         key_box, key_flip = jax.random.split(key)
-        box = self.sample_box(key_box, height, width)
-        rows = self._axis_weights(box.top, box.height, canvas.shape[0], height)
-        columns = self._axis_weights(box.left, box.width, canvas.shape[1], width)
+        windows = self.boxes(key_box, height, width)
+        rows = self._axis_weights(windows, 0, canvas.shape[0])
+        columns = self._axis_weights(windows, 1, canvas.shape[1])
         flip = jax.random.bernoulli(key_flip, self.flip_probability)
         columns = jnp.where(flip, columns[::-1], columns)
         return resample.apply_weights(canvas.astype(jnp.float32) / 255.0, rows, columns)
 
     def _axis_weights(
-        self, start: Float[Array, ""], length: Float[Array, ""], canvas: int, side: Size
+        self, windows: tuple[Window, ...], axis: int, canvas: int
     ) -> Float[Array, "{self.size} {canvas}"]:
-        """Resampling weights of one axis."""
-        image = (jnp.float32(0), side.astype(jnp.float32))
-        cut = image if self.boxes.cut == "image" else (start, start + length)
-        return resample.antialiased_weights(
-            start, length, out_size=self.size, size=canvas, cut=cut, visible=image
-        )
+        """Resampling weights of one axis (0: rows): the product of those of its windows.
+
+        Two resamplings in sequence are one with the product of their matrices; only the rounding to
+        whole grey levels between them is lost.
+        """
+        sides = (canvas, *self.boxes.frames, self.size)
+        product = None
+        for window, size, out_size in zip(windows, sides[:-1], sides[1:], strict=True):
+            weights = resample.antialiased_weights(
+                window.box[axis],
+                window.box[axis + 2],
+                out_size=out_size,
+                size=size,
+                cut=_edges(window.cut, axis),
+                visible=_edges(window.visible, axis),
+            )
+            product = (
+                weights
+                if product is None
+                else jnp.matmul(weights, product, precision=resample.PRECISION)
+            )
+        return product
+
+
+def _edges(box: Box, axis: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The first and last edge of a box along one axis."""
+    return box[axis], box[axis] + box[axis + 2]
