@@ -1,19 +1,17 @@
 """Distributions of the area of a crop, as a fraction of the image's."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from invariance_jax.augment.boxes import Scalar
+from invariance_jax.augment.pytree import pytree
 
 # The smallest area of torchvision's crop; the heavy-tailed and the beta crop keep it.
 SMALLEST = 0.08
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class UniformArea:
     """Uniform between two fractions, torchvision's.
 
@@ -28,8 +26,7 @@ class UniformArea:
         return jax.random.uniform(key, (count,), minval=self.scale[0], maxval=self.scale[1])
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class ExponentialArea:
     """1 / clip(1 + Exp(rate), 1, 1 / .08): small crops are rare where the rate is high.
 
@@ -45,8 +42,7 @@ class ExponentialArea:
         return 1.0 / jnp.clip(inverse, 1.0, 1.0 / SMALLEST)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class BetaArea:
     """.08 + .92 Beta(1, b): uniform for b = 1, small crops for b above, large ones below.
 
@@ -64,8 +60,7 @@ class BetaArea:
         return SMALLEST + (1.0 - SMALLEST) * beta
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class InverseScaleArea:
     """s^2 with 1 / s uniform: a heavy tail of small crops.
 

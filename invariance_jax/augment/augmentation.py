@@ -8,14 +8,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from invariance_jax.augment.boxes import Box, Size, Window, source_box
 from invariance_jax.augment.crops import CenterCrop, RandomResizedCrop
+from invariance_jax.augment.pytree import pytree
 from invariance_jax.augment.resized import CropOfCenterCrop, ResizedCenterCrop, ResizedRandomCrop
 from invariance_jax.transforms import resample
 
 Boxes = ResizedCenterCrop | ResizedRandomCrop | CropOfCenterCrop | RandomResizedCrop | CenterCrop
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class Augmentation:
     """One augmentation variant as data; make it with `augment.get`.
 

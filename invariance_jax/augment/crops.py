@@ -1,6 +1,5 @@
 """Crops of the source itself: a random size, at a random place or in the centre."""
 
-import dataclasses
 from typing import ClassVar
 
 import jax
@@ -8,11 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from invariance_jax.augment.boxes import Box, Scalar, Size, Window, crop_then_resize
+from invariance_jax.augment.pytree import pytree
 from invariance_jax.augment.sizes import CropSizes
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class RandomResizedCrop:
     """A crop of random size at a random place (paper: `C`, `Cexp`, `Cbeta`).
 
@@ -48,8 +47,7 @@ class RandomResizedCrop:
         return (_window(top, left, size.height, size.width),)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class CenterCrop:
     """The image, translated with zero fill, then a centred crop (`CC`, `TS` and its kin).
 

@@ -10,13 +10,13 @@ from jaxtyping import PRNGKeyArray
 from invariance_jax.augment.areas import Area
 from invariance_jax.augment.boxes import Box, Scalar, Size, Window, crop_then_resize
 from invariance_jax.augment.crops import CenterCrop, shift
+from invariance_jax.augment.pytree import pytree
 from invariance_jax.augment.sizes import TorchvisionSize
 
 SQUARE = (1.0, 1.0)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class ResizedCenterCrop:
     """Resize the shorter side, translate, crop the centre (`None`, `T`), or crop first (`T2`).
 
@@ -60,8 +60,7 @@ class ResizedCenterCrop:
         return (Window(box=box, cut=_whole(height, width), visible=visible),)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class ResizedRandomCrop:
     """Resize the shorter side, crop a square at a random place, resize that (paper: `R`).
 
@@ -100,8 +99,7 @@ class ResizedRandomCrop:
         return (crop, *(crop_then_resize(_whole(frame, frame)) for frame in self.frames))
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class CropOfCenterCrop:
     """Resize, crop the centre, translate that, crop a centred square, resize (`CCTSnoAR`).
 

@@ -3,7 +3,6 @@
 Both try ten times. Here all tries are drawn at once and the first that fits wins.
 """
 
-import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ from jaxtyping import Array, Bool, PRNGKeyArray
 
 from invariance_jax.augment.areas import Area
 from invariance_jax.augment.boxes import Scalar, Size
+from invariance_jax.augment.pytree import pytree
 
 # torchvision and TensorFlow try so often before they fall back.
 TRIES = 10
@@ -31,8 +31,7 @@ class CropSize(NamedTuple):
     found: Bool[Array, ""]
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class TorchvisionSize:
     """torchvision's RandomResizedCrop: an area and an aspect, independent of each other.
 
@@ -81,8 +80,7 @@ class TorchvisionSize:
         return box_height, box_width
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class TensorflowSize:
     """tf.image.sample_distorted_bounding_box: an aspect, then a height uniform over what fits.
 

@@ -209,8 +209,8 @@ def get(
     """Makes an augmentation variant.
 
     The paper's training variants; `scaled_center_crop` is for testing. Pixels agree with the
-    paper's pipeline in Pillow, whole grey levels after each step, within half a grey level on
-    average; where it resizes twice, so do the weights.
+    paper's pipeline in Pillow, whole grey levels after each step, within .6 of a grey
+    level on average and 1.5 for 99%; where it resizes twice, so do the weights.
 
     Args:
         name: One of `augment.NAMES`.

@@ -22,7 +22,7 @@ def canvas_of():
 
 @pytest.fixture(scope="session")
 def sample_boxes():
-    """Function of (augmentation, height, width, count): boxes [count, (top, left, height, width)]."""
+    """Function of (augmentation, height, width, count): boxes [count, 4], as `Box` has them."""
 
     @jax.jit
     def sample(augmentation, keys, height, width):

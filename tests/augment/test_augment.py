@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from invariance_jax import augment
+from invariance_jax.augment.areas import BetaArea, ExponentialArea, InverseScaleArea, UniformArea
 from invariance_jax.augment.resized import ResizedCenterCrop
 from invariance_jax.errors import UserError
 
@@ -75,6 +76,17 @@ def test_none_and_translate_have_one_structure():
     still = ResizedCenterCrop(size=8, resize=8, t=0.0)
     moving = augment.get("translate", size=8, resize=8, t=0.5).boxes
     assert jax.tree.structure(still) == jax.tree.structure(moving)
+
+
+def test_structures_know_their_class():
+    # jit keeps one program for each structure: equal ones would share the first one's.
+    pairs = [
+        (UniformArea(scale=(0.5, 1.0)), InverseScaleArea(side=(0.5, 1.0))),
+        (ExponentialArea(rate=1.0), BetaArea(b=1.0)),
+    ]
+    for one, other in pairs:
+        assert jax.tree.leaves(one) == jax.tree.leaves(other)
+        assert jax.tree.structure(one) != jax.tree.structure(other)
 
 
 def test_an_augmentation_is_frozen():
