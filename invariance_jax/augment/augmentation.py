@@ -4,16 +4,19 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
-from invariance_jax.augment.boxes import Box, RandomResizedCrop, ResizedCenterCrop
+from invariance_jax.augment.boxes import Box, Size, Window, source_box
+from invariance_jax.augment.crops import CenterCrop, RandomResizedCrop
+from invariance_jax.augment.pytree import pytree
+from invariance_jax.augment.resized import CropOfCenterCrop, ResizedCenterCrop, ResizedRandomCrop
+from invariance_jax.transforms import resample
 from invariance_jax.transforms.resize import Axis, resize_box
 
-Size = Int[Array, ""]
+Boxes = ResizedCenterCrop | ResizedRandomCrop | CropOfCenterCrop | RandomResizedCrop | CenterCrop
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pytree
 class Augmentation:
     """One augmentation variant as data; make it with `augment.get`.
 
@@ -26,7 +29,7 @@ class Augmentation:
 
     name: str = dataclasses.field(metadata={"static": True})
     size: int = dataclasses.field(metadata={"static": True})
-    boxes: ResizedCenterCrop | RandomResizedCrop
+    boxes: Boxes
     flip_probability: float | Float[Array, ""]
 
     def sample_box(self, key: PRNGKeyArray, height: Size, width: Size) -> Box:
@@ -40,7 +43,7 @@ class Augmentation:
         Returns:
             (top, left, box_height, box_width) in source pixels, float32.
         """
-        return self.boxes(key, height, width)
+        return source_box(self.boxes(key, height, width), self.boxes.frames)
 
     def __call__(
         self,
@@ -53,7 +56,7 @@ class Augmentation:
 
         Args:
             key: Random key.
-            canvas: uint8 pixels with the image in the upper left corner.
+            canvas: uint8 pixels with the image in the upper left corner of zeros.
             height: Height of the image within the canvas.
             width: Width of the image within the canvas.
 
@@ -61,16 +64,44 @@ class Augmentation:
             The augmented image, float32 in [0, 1], not normalised.
         """
         key_box, key_flip = jax.random.split(key)
-        box = self.sample_box(key_box, height, width)
+        windows = self.boxes(key_box, height, width)
         flip = jax.random.bernoulli(key_flip, self.flip_probability)
-        rows = self._axis(box.top, box.height, height, flip=jnp.bool_(False))
-        columns = self._axis(box.left, box.width, width, flip=flip)
-        return resize_box(canvas, rows, columns, size=self.size)
+        rows = [_axis(window, 0, jnp.bool_(False)) for window in windows]
+        # Mirrored once, at the end.
+        mirror = [jnp.bool_(False)] * (len(windows) - 1) + [flip]
+        columns = [_axis(window, 1, each) for window, each in zip(windows, mirror, strict=True)]
+        if len(windows) == 1:
+            return resize_box(canvas, rows[0], columns[0], size=self.size)
+        return resample.apply_weights(
+            canvas.astype(jnp.float32) / 255.0,
+            self._composed(rows, canvas.shape[0]),
+            self._composed(columns, canvas.shape[1]),
+        )
 
-    def _axis(
-        self, start: Float[Array, ""], length: Float[Array, ""], side: Size, flip: Bool[Array, ""]
-    ) -> Axis:
-        """What one axis of the output shows."""
-        image = (jnp.float32(0), side.astype(jnp.float32))
-        cut = image if self.boxes.cut == "image" else (start, start + length)
-        return Axis(start=start, length=length, cut=cut, visible=image, flip=flip)
+    def _composed(self, axes: list[Axis], canvas: int) -> Float[Array, "{self.size} {canvas}"]:
+        """Weights of several resamplings in sequence, along one axis.
+
+        Two are one with the product of their matrices; only the rounding to whole grey levels
+        between them is lost. The product is wider than one filter's band, hence dense.
+        """
+        sides = (canvas, *self.boxes.frames, self.size)
+        product = axes[0].dense(sides[1], sides[0])
+        for axis, size, out_size in zip(axes[1:], sides[1:-1], sides[2:], strict=True):
+            product = jnp.matmul(axis.dense(out_size, size), product, precision=resample.PRECISION)
+        return product
+
+
+def _axis(window: Window, axis: int, flip: Bool[Array, ""]) -> Axis:
+    """What one axis (0: rows) of a resampling's output shows."""
+    return Axis(
+        start=window.box[axis],
+        length=window.box[axis + 2],
+        cut=_edges(window.cut, axis),
+        visible=_edges(window.visible, axis),
+        flip=flip,
+    )
+
+
+def _edges(box: Box, axis: int) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The first and last edge of a box along one axis."""
+    return box[axis], box[axis] + box[axis + 2]

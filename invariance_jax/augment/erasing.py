@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from invariance_jax.augment.boxes import TRIES, Box
+from invariance_jax.augment.boxes import Box
 from invariance_jax.augment.checks import check_number, check_pair
+from invariance_jax.augment.sizes import TRIES
 
 Image = Float[Array, "height width channels"]
 

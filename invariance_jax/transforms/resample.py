@@ -48,9 +48,10 @@ def antialiased_weights(
         length: Side of the box in source pixels, positive.
         out_size: Number of output pixels.
         size: Number of source pixels of the canvas.
-        cut: Source pixels whose centre lies outside [low, high] do not count, and the rest is
-            normalised to sum 1: the box's edges for crop-then-resize, the image's for
-            resize-then-crop.
+        cut: Pixels whose centre lies outside [low, high] do not count, and the rest is normalised
+            to sum 1: the box's edges for crop-then-resize, the image's for resize-then-crop. Pixels
+            inside count even off the canvas, where they are black: then the weights on the canvas
+            sum to less.
         visible: An output pixel whose centre c lies outside [low, high] is black. This is not
             normalised away: it is zero fill.
 
@@ -76,9 +77,8 @@ def antialiased_weights_at(
     """`antialiased_weights` at given source pixels only: the one place of the formula.
 
     Args:
-        pixels: Which source pixels each output pixel looks at; one row serves all. All whose
-            weight is not 0 must be among them, because the rest is normalised to sum 1. They may
-            lie outside the canvas, where they do not count.
+        pixels: Which source pixels each output pixel looks at; one row serves all. Any that lie
+            outside the canvas weigh 0.
         start: As in `antialiased_weights`.
         length: As in `antialiased_weights`.
         out_size: As in `antialiased_weights`.
@@ -89,17 +89,39 @@ def antialiased_weights_at(
     Returns:
         The weights, float32.
     """
-    scale = length / out_size
+    reach = jnp.maximum(length / out_size, 1.0)
     centres = output_centres(start, length, out_size)
     positions = pixels.astype(jnp.float32) + 0.5
-    distance = jnp.abs(positions - centres[:, None]) / jnp.maximum(scale, 1.0)
+    distance = jnp.abs(positions - centres[:, None]) / reach
     counts = (positions >= cut[0]) & (positions <= cut[1]) & (pixels >= 0) & (pixels < size)
     weights = jnp.maximum(0.0, 1.0 - distance) * counts
-    total = jnp.sum(weights, axis=1, keepdims=True)
+    total = _triangle_sum(centres, reach, cut)
     # A row with no source pixel at all is black; the inner `where` keeps its gradient finite.
-    weights = jnp.where(total > 0, weights / jnp.where(total > 0, total, 1.0), 0.0)
-    is_visible = (centres >= visible[0]) & (centres <= visible[1])
-    return weights * is_visible[:, None]
+    shown = (total > 0) & (centres >= visible[0]) & (centres <= visible[1])
+    divisor = jnp.where(shown, total, 1.0)
+    return jnp.where(shown[:, None], weights / divisor[:, None], 0.0)
+
+
+def _triangle_sum(
+    centres: Float[Array, "out"],
+    reach: Float[Array, ""],
+    cut: tuple[Float[Array, ""], Float[Array, ""]],
+) -> Float[Array, "out"]:
+    """Sum of max(0, 1 - |i + 1/2 - c| / reach) over all whole i with i + 1/2 in the cut."""
+    first, last = jnp.ceil(cut[0] - 0.5), jnp.floor(cut[1] - 0.5)
+    middle = jnp.floor(centres - 0.5)
+
+    def one_side(low: Float[Array, "out"], high: Float[Array, "out"]) -> Float[Array, "out"]:
+        # On one side of the centre the terms are an arithmetic series.
+        count = jnp.maximum(high - low + 1.0, 0.0)
+        ends = jnp.abs(low + 0.5 - centres) + jnp.abs(high + 0.5 - centres)
+        return count * (1.0 - 0.5 * ends / reach)
+
+    left = one_side(jnp.maximum(first, jnp.ceil(centres - reach - 0.5)), jnp.minimum(last, middle))
+    right = one_side(
+        jnp.maximum(first, middle + 1.0), jnp.minimum(last, jnp.floor(centres + reach - 0.5))
+    )
+    return left + right
 
 
 def output_centres(

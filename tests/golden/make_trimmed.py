@@ -11,6 +11,7 @@ import sys
 import numpy as np
 
 POINTS = 120  # of 1,500 sampled pixels
+BOXES = 2000  # of 6,000 for each sampler and image size
 
 
 def main(source: pathlib.Path) -> None:
@@ -43,8 +44,10 @@ def main(source: pathlib.Path) -> None:
     boxes = np.load(source / "crop_boxes.npz")
     np.savez_compressed(
         here / "crop_boxes.npz",
-        image_sizes_hw=boxes["image_sizes_hw"],
-        random_resized_crop=boxes["random_resized_crop"],
+        **{
+            name: values if name == "image_sizes_hw" else values[:, :BOXES].astype(np.int16)
+            for name, values in boxes.items()
+        },
     )
 
 
