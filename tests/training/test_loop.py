@@ -17,6 +17,8 @@ from invariance_jax.configs import digits
 from invariance_jax.errors import UserError
 from invariance_jax.training import loop, writers
 from invariance_jax.training.checkpoints import Checkpoints
+from invariance_jax.training.step import cross_entropy, example_keys
+from invariance_jax.transforms import normalize
 
 
 def tiny(**train):
@@ -142,6 +144,19 @@ def test_resume_on_another_number_of_devices(finished, tmp_path, monkeypatch):
         run(with_(tiny(), mesh={"data": 8}), tmp_path)
     run(tiny(), tmp_path)
     np.testing.assert_allclose(losses(tmp_path), losses(finished[1]), rtol=1e-4)
+
+
+def test_the_first_loss_is_that_of_augmented_normalised_images():
+    built = experiment.make(tiny())
+    state, batch = built.init_state(), next(loop.training_input(built, 0))
+    keys = example_keys(jax.random.key(0), state.step, batch["index"])
+    images = jax.vmap(built.augmentation)(keys, batch["canvas"], batch["height"], batch["width"])
+    (logits, _), _ = built.model.apply(
+        state.variables, normalize(images), train=True, mutable=["batch_stats"]
+    )
+    expected = float(cross_entropy(logits, batch["label"], 0.0).mean())
+    _, metrics = loop.compile_step(built)(state, loop.no_metrics(built), batch)
+    assert float(jax.device_get(metrics).compute()["loss"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_step_compiles_once():
