@@ -4,7 +4,7 @@ r"""ResNet-18 on ImageNet at 64 pixels, from TFDS `imagenet2012`.
         --config.data.data_dir=~/tensorflow_datasets
 
 The stem is 3x3 with stride 2 and no pool, so that the stages see 32, 16, 8 and 4 pixels as in a
-CIFAR ResNet. Expected: 300 steps of 64 images, 10 to 20 minutes on two CPU cores, reach 8.9 % top-1
+CIFAR ResNet. Expected: 300 steps of 64 images, 19 minutes on two busy CPU cores, reach 8.9 % top-1
 on 100 of ImageNet's classes (seed 0; chance 1 %). Train longer by --config.train.steps.
 """
 
