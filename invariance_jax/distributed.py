@@ -81,8 +81,8 @@ def _connect_automatically() -> None:
     except ValueError as error:
         raise UserError(
             f"{DISTRIBUTED} is 'auto', but JAX finds no SLURM, Open MPI, TPU pod or Kubernetes "
-            f"here ({error}); unset it to run one process, or set {COORDINATOR}, {NUM_PROCESSES} and "
-            f"{PROCESS_ID}"
+            f"here ({error}); unset it to run one process, or set {COORDINATOR}, "
+            f"{NUM_PROCESSES} and {PROCESS_ID}"
         ) from error
 
 

@@ -170,7 +170,9 @@ def test_one_of_two_killed_the_other_stops_and_one_process_goes_on(environ, one_
     finally:
         survivor.kill()
     assert survivor.returncode not in (0, -9)
-    assert "process 0 of 2 stops" in errors and "output says why" in errors
+    # Whoever notices first says so: the computation that breaks, or JAX's heartbeats.
+    ours = "process 0 of 2 stops; if another stopped before it" in errors
+    assert ours or "This most likely indicates that another task died" in errors, errors
 
     config = from_config_dict(ExperimentConfig, tiny())
     config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1))
