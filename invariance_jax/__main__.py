@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
         print(_USAGE, end="")
         return 0 if argv else _USER_ERROR
     # Heavy imports after the cheap answers.
+    from invariance_jax import distributed
     from invariance_jax.commands import evaluate, parsing, quickstart, report, train
     from invariance_jax.training.loop import NonFiniteLossError
 
@@ -51,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
     # Orbax narrates each save at the level of warnings and below; errors still show.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        lookup(commands, argv[0], "command")(list(argv[1:]))
+        run = lookup(commands, argv[0], "command")
+        distributed.initialize()
+        run(list(argv[1:]))
     except parsing.HelpRequested as text:
         print(text)
     except UserError as error:

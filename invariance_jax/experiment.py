@@ -1,6 +1,8 @@
 """From a checked config to the things it names, before any training."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,7 +25,8 @@ class Experiment:
         config: The config.
         mesh: The devices.
         model: The network.
-        augmentation: What happens to training images.
+        augmentation: What happens to each training image.
+        mixing: What happens to batches of them.
         preprocess: What happens to images otherwise: `none`, as in the paper.
         optimizer: The optimizer.
         schedule: Its learning rate.
@@ -35,7 +38,8 @@ class Experiment:
     config: ExperimentConfig
     mesh: Mesh
     model: nn.Module
-    augmentation: Augmentation
+    augmentation: augment.WithPolicies
+    mixing: augment.OneMixing
     preprocess: Augmentation
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
@@ -44,13 +48,60 @@ class Experiment:
     evaluation_source: data.Source
 
     def init_state(self) -> TrainState:
-        """The state before the first step, replicated over the mesh."""
+        """The state before the first step, replicated over the mesh.
+
+        Returns:
+            The state, of parameters drawn from the seed or read from `config.model.weights`.
+
+        Raises:
+            UserError: The file of weights cannot be read or does not fit.
+        """
+        return self._state_of(self.load_weights())
+
+    def abstract_state(self) -> TrainState:
+        """Shapes and dtypes of the state; nothing is computed or read."""
+        return jax.eval_shape(lambda: self._state_of(None))
+
+    def load_weights(self) -> dict[str, Any] | None:
+        """Reads the parameters and batch statistics that the config wants to start from.
+
+        Returns:
+            What `model.apply` takes, or None if the config names no file.
+
+        Raises:
+            UserError: The file cannot be read, or holds another network or image size.
+        """
+        config = self.config.model
+        if not config.weights:
+            return None
+        try:
+            name, options = spec.parse(config.name)
+            arrays = models.load_weights(pathlib.Path(config.weights).expanduser())
+            variables = models.import_weights(
+                name, arrays, num_classes=self.model.num_classes, **options
+            )
+        except UserError as error:
+            raise UserError(f"config.model.weights: {error}") from error
+        expected = self.abstract_state().variables
+        for (path, here), there in zip(
+            jax.tree_util.tree_leaves_with_path(variables), jax.tree.leaves(expected), strict=True
+        ):
+            if here.shape != there.shape:
+                raise UserError(
+                    f"config.model.weights {config.weights!r}: {jax.tree_util.keystr(path)} has "
+                    f"shape {here.shape}; config.data.image_size {self.config.data.image_size} "
+                    f"needs {there.shape}"
+                )
+        return variables
+
+    def _state_of(self, variables: dict[str, Any] | None) -> TrainState:
         return init_state(
             self.model,
             self.optimizer,
             jax.random.key(self.config.seed),
             self.config.data.image_size,
             devices.replicated(self.mesh),
+            variables=variables,
         )
 
 
@@ -96,7 +147,10 @@ def make(config: ExperimentConfig) -> Experiment:
         config=config,
         mesh=mesh,
         model=model,
-        augmentation=augmentation,
+        augmentation=augment.with_policies(
+            augmentation, config.augment.policies, "config.augment.policies"
+        ),
+        mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
         preprocess=preprocess,
         optimizer=optimizer_,
         schedule=schedule,
@@ -134,7 +188,7 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
 def _check_model(experiment: Experiment) -> None:
     """Traces the model's shapes: sizes that do not fit are found without computing."""
     try:
-        jax.eval_shape(experiment.init_state)
+        experiment.abstract_state()
     except UserError as error:
         config = experiment.config
         raise UserError(

@@ -104,10 +104,11 @@ def result_name(config: ExperimentConfig, steps: int) -> str:
         steps: Steps taken; 0 for an untrained model.
 
     Returns:
-        A file name without suffix: model, augmentation or "untrained", seed.
+        A file name without suffix: model, augmentation (or "untrained", or the file that the
+        weights came from), seed.
     """
-    training = config.augment.name if steps else "untrained"
-    words = [re.sub(r"\W+", "_", text).strip("_") for text in (config.model.name, training)]
+    labels = config.model.name, config.training_label(steps)
+    words = [re.sub(r"\W+", "_", text).strip("_") for text in labels]
     return "_".join([*words, f"seed{config.seed}"])
 
 
@@ -140,7 +141,7 @@ def evaluate(
     attributes = {
         "model": config.model.name,
         # What an untrained network would have been trained with has not touched it.
-        "augmentation": config.augment.name if steps else "untrained",
+        "augmentation": config.training_label(steps),
         "seed": config.seed,
         "steps": steps,
         "dataset": config.data.name,

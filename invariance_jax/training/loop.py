@@ -57,7 +57,7 @@ def restore_state(
     step = checkpoints.latest_step()
     if step is None:
         return None
-    abstract = abstract_state(jax.eval_shape(experiment.init_state), experiment.mesh)
+    abstract = abstract_state(experiment.abstract_state(), experiment.mesh)
     return checkpoints.restore(step, abstract)
 
 
@@ -101,6 +101,7 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
     step = make_train_step(
         experiment.model,
         experiment.augmentation,
+        experiment.mixing,
         experiment.optimizer,
         experiment.schedule,
         jax.random.key(experiment.config.seed),
@@ -152,10 +153,13 @@ def train(
         The finished run.
 
     Raises:
-        UserError: The workdir belongs to another config.
+        UserError: The workdir belongs to another config, or the weights to start from do not fit.
         NonFiniteLossError: The loss became infinite or not a number.
     """
     config = experiment.config
+    if not (workdir / "checkpoints").exists():
+        # Weights that do not fit are found before the workdir is marked.
+        experiment.load_weights()
     workdirs.claim(workdir, config)
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.train.keep_checkpoints))
@@ -178,7 +182,7 @@ def train(
             progress.bar(
                 total=config.train.steps,
                 initial=start_step,
-                description=f"{config.model.name} {config.augment.name}",
+                description=f"{config.model.name} {config.augment.label}",
                 unit="steps",
             )
         )

@@ -1,14 +1,12 @@
 """Optimizers and learning-rate schedules by name."""
 
-import inspect
 from collections.abc import Callable
-from typing import Any
 
 import optax
 
 from invariance_jax import spec
 from invariance_jax.config import OptimizerConfig
-from invariance_jax.errors import UserError, lookup
+from invariance_jax.errors import UserError
 
 
 def _constant(peak: float, steps: int) -> optax.Schedule:
@@ -53,28 +51,6 @@ _OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 }
 
 
-def _call(table: dict[str, Callable[..., Any]], text: str, field: str, *args: Any) -> Any:
-    """Calls the function that `name(option=value)` names; errors name the config's field."""
-    kind = field.rsplit(".", 1)[-1].replace("name", "optimizer")
-    try:
-        name, options = spec.parse(text)
-        function = lookup(table, name, kind)
-        known = [
-            parameter.name
-            for parameter in inspect.signature(function).parameters.values()
-            if parameter.kind is parameter.KEYWORD_ONLY
-        ]
-        for option in options:
-            if option not in known:
-                choices = ", ".join(known) or "none"
-                raise UserError(f"{kind} {name!r} has no option {option!r}; its options: {choices}")
-        return function(*args, **options)
-    except TypeError as error:
-        raise UserError(f"{field}: {text!r}: {error}") from error
-    except UserError as error:
-        raise UserError(f"{field}: {error}") from error
-
-
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Makes the learning rate as a function of the step.
 
@@ -93,12 +69,13 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
             f"config.optimizer.warmup_steps is {config.warmup_steps}; expected at most "
             f"config.train.steps, which is {steps}"
         )
-    after = _call(
+    after = spec.call(
         _SCHEDULES,
         config.schedule,
-        "config.optimizer.schedule",
         config.learning_rate,
         steps - config.warmup_steps,
+        kind="schedule",
+        field="config.optimizer.schedule",
     )
     if not config.warmup_steps:
         return after
@@ -123,4 +100,11 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         UserError: Unknown optimizer, schedule or option.
     """
     schedule = make_schedule(config, steps)
-    return _call(_OPTIMIZERS, config.name, "config.optimizer.name", schedule, config.weight_decay)
+    return spec.call(
+        _OPTIMIZERS,
+        config.name,
+        schedule,
+        config.weight_decay,
+        kind="optimizer",
+        field="config.optimizer.name",
+    )

@@ -60,6 +60,8 @@ def init_state(
     key: PRNGKeyArray,
     image_size: int,
     sharding: jax.sharding.Sharding | None = None,
+    *,
+    variables: dict[str, Any] | None = None,
 ) -> TrainState:
     """Makes the state before the first step; `jax.eval_shape` gives its shapes.
 
@@ -69,14 +71,20 @@ def init_state(
         key: The run's key.
         image_size: Side of the images, pixels.
         sharding: Where the arrays shall lie; None for the default device.
+        variables: Parameters and batch statistics to start from; drawn from the key by default.
 
     Returns:
         The state at step 0.
     """
-    # The model is static and compared by its fields: one program for all runs of an architecture,
-    # as drawing compiles slowly. The optimizer has no such identity.
-    draw = jax.jit(init_variables, static_argnames=("model", "image_size"), out_shardings=sharding)
-    variables = draw(model, key, image_size=image_size)
+    if variables is None:
+        # The model is static and compared by its fields: one program for all runs of an
+        # architecture, as drawing compiles slowly. The optimizer has no such identity.
+        draw = jax.jit(
+            init_variables, static_argnames=("model", "image_size"), out_shardings=sharding
+        )
+        variables = draw(model, key, image_size=image_size)
+    elif sharding is not None:
+        variables = jax.device_put(variables, sharding)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32, device=sharding),
