@@ -70,7 +70,7 @@ def make_show(
     if transform.name not in _TRANSLATIONS:
         return from_image
     cyclic_twin, (down, right) = _TRANSLATIONS[transform.name]
-    turned = in_domain(dataclasses.replace(transform, apply=cyclic_twin), domain)
+    turned = in_domain(dataclasses.replace(transform, function=cyclic_twin), domain)
 
     def on_circle(source: Source, magnitude: Float[Array, ""]) -> Array:
         return turned(source.image, magnitude)

@@ -6,8 +6,9 @@ a flow of velocity v through the resampler changes the image by -v · gradient(i
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Literal
 
 import jax
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from invariance_jax import spec
-from invariance_jax.errors import UserError, lookup
+from invariance_jax.errors import lookup
 from invariance_jax.transforms import cubic
 from invariance_jax.transforms.appearance import LUMA
 from invariance_jax.transforms.cubic import EDGES, Edge
@@ -123,16 +124,41 @@ _COLOURS = {
     "hue": (_hue, "radians in the chroma plane of YIQ"),
 }
 
-NAMES: tuple[str, ...] = (*_VELOCITIES, *_COLOURS)
+
+def _geometric(name: str, *, edge: Edge = "reflect") -> Generator:
+    lookup(dict.fromkeys(EDGES), edge, "edge")
+    velocity, unit = _VELOCITIES[name]
+    tangent = partial(flow, velocity=velocity, edge=edge)
+    return Generator(name=name, tangent=tangent, unit=unit, family="geometric")
 
 
-def get(text: str) -> Generator:
+def _appearance(name: str) -> Generator:
+    function, unit = _COLOURS[name]
+    tangent = partial(_derivative, function)
+    return Generator(name=name, tangent=tangent, unit=unit, family="appearance")
+
+
+def _derivative(function: Callable[[Image, Float[Array, ""]], Image], image: Image) -> Image:
+    _, tangent = jax.jvp(lambda t: function(image, t), (jnp.float32(0),), (jnp.float32(1),))
+    return tangent
+
+
+_MAKERS: Mapping[str, Callable[..., Generator]] = MappingProxyType(
+    {name: partial(_geometric, name) for name in _VELOCITIES}
+    | {name: partial(_appearance, name) for name in _COLOURS}
+)
+
+NAMES: tuple[str, ...] = tuple(_MAKERS)
+
+
+def get(text: str, field: str = "generator") -> Generator:
     """Makes a generator.
 
     Args:
         text: One of `NAMES`. Geometric ones have an option, `rotate(edge='cyclic')`: what lies
             beyond the border, "reflect" (the default), "cyclic" or "zero". With "zero" the border
             itself is a sharp edge that moves.
+        field: Where the text came from, for error messages.
 
     Returns:
         The generator.
@@ -144,29 +170,5 @@ def get(text: str) -> Generator:
         >>> get("translate_x(edge='cyclic')").unit
         'half sides'
     """
-    name, options = spec.parse(text)
-    lookup(dict.fromkeys(NAMES), name, "generator")
-    allowed = {"edge"} if name in _VELOCITIES else set()
-    for option in options:
-        if option not in allowed:
-            what = "its option: edge" if allowed else "it has none"
-            raise UserError(f"generator {name!r} has no option {option!r}; {what}")
-    if name in _COLOURS:
-        function, unit = _COLOURS[name]
-        return Generator(
-            name=text, tangent=partial(_derivative, function), unit=unit, family="appearance"
-        )
-    edge = options.get("edge", "reflect")
-    lookup(dict.fromkeys(EDGES), edge, "edge")
-    velocity, unit = _VELOCITIES[name]
-    return Generator(
-        name=text,
-        tangent=partial(flow, velocity=velocity, edge=edge),
-        unit=unit,
-        family="geometric",
-    )
-
-
-def _derivative(function: Callable[[Image, Float[Array, ""]], Image], image: Image) -> Image:
-    _, tangent = jax.jvp(lambda t: function(image, t), (jnp.float32(0),), (jnp.float32(1),))
-    return tangent
+    generator = spec.call(_MAKERS, text, kind="generator", field=field)
+    return dataclasses.replace(generator, name=text)

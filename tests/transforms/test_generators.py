@@ -136,8 +136,8 @@ def test_hue_turns_colours_about_grey():
     [
         ("turn", "unknown generator 'turn'; one of: translate_x"),
         ("rotate(edge='wrap')", "unknown edge 'wrap'; one of: reflect, cyclic, zero"),
-        ("rotate(border=1)", "generator 'rotate' has no option 'border'; its option: edge"),
-        ("hue(edge='zero')", "generator 'hue' has no option 'edge'; it has none"),
+        ("rotate(border=1)", "generator 'rotate' has no option 'border'; its options: edge"),
+        ("hue(edge='zero')", "generator 'hue' has no option 'edge'; its options: none"),
     ],
 )
 def test_mistakes_are_named(text, message):
