@@ -101,6 +101,12 @@ def test_medians_are_over_images_and_the_mean_over_magnitudes(folder):
     assert set(found.quantities) == {"invariance"}
 
 
+def test_the_distance_can_be_chosen(folder, tmp_path):
+    path, output = folder.add("resnet8", "none", level=0.5, noise=0.0), tmp_path / "table.csv"
+    assert main(["compare", str(path), "--distance=euclidean", f"--output={output}"]) == 0
+    assert "invariance,rotate,0.250000\n" in output.read_text()  # half of the cosine's here
+
+
 def _other_permutation(data):
     return data.assign_coords(permutation=("image", np.roll(np.arange(40), 2)))
 
