@@ -73,7 +73,9 @@ def main(argv: Sequence[str]) -> int:
 
 def console() -> None:
     """Entry point of the `invariance-jax` console script."""
-    sys.exit(main(sys.argv[1:]))
+    from invariance_jax import distributed
+
+    distributed.run_to_the_end(lambda: main(sys.argv[1:]))
 
 
 if __name__ == "__main__":
