@@ -12,6 +12,7 @@ Where does invariance come from: architecture, data or augmentation?
 usage: invariance-jax COMMAND [--flag=value ...]
 
   quickstart   train, evaluate and report on embedded data, in a few minutes
+  prepare      prepare ImageNet or another data set, once, with TensorFlow
   train        train one config, or go on with it
   evaluate     measure accuracy and invariance of a trained run
   report       draw one page from the results of any number of runs
@@ -39,11 +40,12 @@ def main(argv: Sequence[str]) -> int:
         print(_USAGE, end="")
         return 0 if argv else _USER_ERROR
     # Heavy imports after the cheap answers.
-    from invariance_jax.commands import evaluate, parsing, quickstart, report, train
+    from invariance_jax.commands import evaluate, parsing, prepare, quickstart, report, train
     from invariance_jax.training.loop import NonFiniteLossError
 
     commands = {
         "quickstart": quickstart.run,
+        "prepare": prepare.run,
         "train": train.run,
         "evaluate": evaluate.run,
         "report": report.run,
