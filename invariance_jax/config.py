@@ -249,6 +249,34 @@ class QuickstartConfig:
     seeds: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """A sweep: every config with every override and seed.
+
+    Attributes:
+        configs: Config files, each with its argument if it takes one.
+        overrides: Each one run's changes, as flags without `--config.`: `augment.name=none`,
+            several separated by spaces; empty for none.
+        seeds: Seeds.
+        evaluate: What is measured after each training, of "trained" and "untrained".
+    """
+
+    configs: tuple[str, ...]
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    evaluate: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("configs", "seeds"):
+            if not getattr(self, name):
+                raise UserError(f"sweep.{name} is empty; expected at least one")
+        for kind in self.evaluate:
+            if kind not in ("trained", "untrained"):
+                raise UserError(
+                    f"sweep.evaluate: {unknown_name('network', kind, ('trained', 'untrained'))}"
+                )
+
+
 # Ranges of numbers, ends included; the type alone would let a slip through.
 _FROM_0, _FROM_1 = (0, math.inf), (1, math.inf)
 _RANGES = {
