@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import re
 import shlex
+import zlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,6 +18,8 @@ from invariance_jax.training import writers
 State = Literal["waiting", "begun", "failed", "finished"]
 
 _FAILED = "failed.txt"
+# File systems allow 255 bytes; tables should stay readable.
+_LONGEST_NAME = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,8 +134,7 @@ def _make_run(
     sweep: SweepConfig, root: pathlib.Path, config: str, override: Sequence[str], seed: int
 ) -> Run:
     path, _, argument = config.partition(":")
-    words = [pathlib.Path(path).stem, argument, *override, f"seed{seed}"]
-    name = "_".join(re.sub(r"\W+", "_", word).strip("_") for word in words if word)
+    name = _name([pathlib.Path(path).stem, argument, *override], f"seed{seed}")
     flags = (f"--config={config}", *(f"--config.{each}" for each in override))
     flags = (*flags, f"--config.seed={seed}")
     try:
@@ -147,3 +149,11 @@ def _make_run(
         workdir=root / name,
         config=checked,
     )
+
+
+def _name(words: Sequence[str], seed: str) -> str:
+    """A folder name; a long one is cut, and a checksum tells it from others with this beginning."""
+    name = "_".join(re.sub(r"\W+", "_", word).strip("_") for word in words if word)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}_{zlib.crc32(name.encode()):08x}"
+    return f"{name}_{seed}"

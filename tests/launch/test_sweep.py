@@ -61,6 +61,14 @@ def test_every_config_override_and_seed_is_one_run(tmp_path):
     ]
 
 
+def test_long_names_are_cut_and_stay_different(tmp_path):
+    same = "data.train_split='train[:20]' " + "data.validation_split='validation[:10]' " * 9
+    overrides = tuple(f"{same} train.steps={steps}" for steps in (1, 2))
+    names = [run.name for run in sweeps.expand(small(overrides=overrides), tmp_path)]
+    assert len(set(names)) == 4 and all(len(name) < 120 for name in names)
+    assert names[0].endswith("_seed0") and names[0][:100] == names[2][:100]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -272,7 +280,13 @@ def test_from_end_to_end_with_a_report(tmp_path):
         "import json\nfrom ml_collections import ConfigDict\n"
         f"def get_config():\n    return ConfigDict(json.loads({json.dumps(values)!r}))\n"
     )
-    command = [sys.executable, str(SCRIPT), str(sweep_file), f"--root={tmp_path / 'runs'}"]
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        str(sweep_file),
+        f"--root={tmp_path / 'runs'}",
+        "--jobs=2",
+    ]
     environ = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
