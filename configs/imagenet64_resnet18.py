@@ -20,6 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.name = "resnet18(stem='cifar', stem_stride=2)"
     config.model.dtype = "float32"
     config.model.bn_group = 0
+    config.model.remat = False
 
     config.data = ml_collections.ConfigDict()
     config.data.name = "imagenet2012"
@@ -40,6 +41,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 30
     config.optimizer.weight_decay = 5e-4
+    config.optimizer.weight_decay_on = "all"
+    config.optimizer.clip_norm = 0.0
 
     config.train = ml_collections.ConfigDict()
     config.train.batch_size = 64
@@ -49,6 +52,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 50
     config.train.keep_checkpoints = 2
     config.train.label_smoothing = 0.0
+    config.train.loss = "cross_entropy"
+    config.train.accumulate = 1
+    config.train.ema = 0.0
 
     config.eval = ml_collections.ConfigDict()
     config.eval.split = "validation[:500]"
@@ -59,4 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.mesh = ml_collections.ConfigDict()
     config.mesh.data = 0
+    config.mesh.model = 1
+    config.mesh.parameters = "replicated"
+    config.mesh.peak_flops = 0.0
     return config

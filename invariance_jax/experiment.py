@@ -125,6 +125,7 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
             num_classes,
             dtype=config.model.dtype,
             bn_group=config.model.bn_group,
+            remat=config.model.remat,
             **options,
         )
     except (UserError, TypeError) as error:
