@@ -11,7 +11,7 @@ from invariance_jax import augment, data, devices, models, spec
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
-from invariance_jax.training import optimizer
+from invariance_jax.training import optimizer, sharding
 from invariance_jax.training.state import TrainState, init_state
 
 
@@ -44,13 +44,41 @@ class Experiment:
     evaluation_source: data.Source
 
     def init_state(self) -> TrainState:
-        """The state before the first step, replicated over the mesh."""
+        """The state before the first step, laid out as `config.mesh` says."""
+        return self._state_of(self.state_shardings())
+
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and shardings of the state; nothing is computed."""
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            self._shapes(),
+            self.state_shardings(),
+        )
+
+    def state_shardings(self) -> TrainState:
+        """Where each array of the state lies.
+
+        Returns:
+            A tree like the state, with a sharding for every array.
+
+        Raises:
+            UserError: `config.mesh` does not fit the model.
+        """
+        return sharding.state_shardings(
+            self._shapes(), self.mesh, self.config.mesh.parameters
+        )
+
+    def _shapes(self) -> TrainState:
+        return jax.eval_shape(lambda: self._state_of(None))
+
+    def _state_of(self, shardings: TrainState | None) -> TrainState:
         return init_state(
             self.model,
             self.optimizer,
             jax.random.key(self.config.seed),
             self.config.data.image_size,
-            devices.replicated(self.mesh),
+            ema=self.config.train.ema > 0,
+            shardings=shardings,
         )
 
 
@@ -85,9 +113,13 @@ def make(config: ExperimentConfig) -> Experiment:
             "images; expected at least 2, because the baseline compares different images"
         )
     model = _make_model(config, train_source.num_classes)
-    mesh = devices.make_mesh(config.mesh.data)
+    mesh = _make_mesh(config)
+    _check_accumulate(config)
     for field, size in (
-        ("config.train.batch_size", config.train.batch_size),
+        (
+            "config.train.batch_size / config.train.accumulate",
+            config.train.batch_size // config.train.accumulate,
+        ),
         ("config.eval.batch_size", config.eval.batch_size),
         ("config.eval.grid_batch_size", config.eval.grid_batch_size),
     ):
@@ -132,10 +164,35 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
         raise UserError(f"config.model.name: {error}") from error
 
 
+def _make_mesh(config: ExperimentConfig) -> Mesh:
+    if config.mesh.model > 1 and config.mesh.parameters != "tensor":
+        raise UserError(
+            f"config.mesh.model is {config.mesh.model}, but with config.mesh.parameters "
+            f"{config.mesh.parameters!r} its devices would all do the same; expected 1, or 'tensor'"
+        )
+    return devices.make_mesh(config.mesh.data, config.mesh.model)
+
+
+def _check_accumulate(config: ExperimentConfig) -> None:
+    batch, parts = config.train.batch_size, config.train.accumulate
+    if batch % parts:
+        raise UserError(
+            f"config.train.accumulate is {parts}; expected a divisor of config.train.batch_size, "
+            f"which is {batch}"
+        )
+    if config.model.bn_group and (batch // parts) % config.model.bn_group:
+        raise UserError(
+            f"config.model.bn_group is {config.model.bn_group}; expected a divisor of a "
+            f"microbatch of {batch // parts} images (config.train.batch_size / "
+            "config.train.accumulate)"
+        )
+
+
 def _check_model(experiment: Experiment) -> None:
     """Traces the model's shapes: sizes that do not fit are found without computing."""
+    experiment.make_loss()
     try:
-        jax.eval_shape(experiment.init_state)
+        experiment.abstract_state()
     except UserError as error:
         config = experiment.config
         raise UserError(
