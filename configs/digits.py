@@ -19,6 +19,7 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.model.name = model
     config.model.dtype = "float32"
     config.model.bn_group = 0
+    config.model.weights = ""
     config.model.remat = False
 
     config.data = ml_collections.ConfigDict()
@@ -34,6 +35,8 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = augmentation or "none"
+    config.augment.policies = ()
+    config.augment.mixing = ()
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adamw(b2=0.95)"

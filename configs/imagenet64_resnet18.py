@@ -20,6 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.name = "resnet18(stem='cifar', stem_stride=2)"
     config.model.dtype = "float32"
     config.model.bn_group = 0
+    config.model.weights = ""
     config.model.remat = False
 
     config.data = ml_collections.ConfigDict()
@@ -34,6 +35,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = "random_resized_crop_flip"
+    config.augment.policies = ()
+    config.augment.mixing = ()
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "sgd(momentum=0.9)"

@@ -7,6 +7,7 @@ type each has, and what a value must be.
 import dataclasses
 import json
 import math
+import pathlib
 import types
 import typing
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ class ModelConfig:
         dtype: What it computes in, "float32" or "bfloat16"; parameters are float32 always.
         bn_group: How many images share BatchNorm statistics; 0 for the whole global batch (with
             `train.accumulate`, for a whole microbatch).
+        weights: A `.safetensors` or `.npz` file with torchvision's or timm's names to start from;
+            empty to draw the parameters from the seed.
         remat: Compute a block's activations again in the backward pass instead of keeping them:
             less memory, a third more work, the same numbers. Vision transformers only.
     """
@@ -34,6 +37,7 @@ class ModelConfig:
     name: str
     dtype: str
     bn_group: int
+    weights: str
     remat: bool
 
 
@@ -68,9 +72,21 @@ class AugmentConfig:
 
     Attributes:
         name: One of `augment.NAMES`, with options: `translate(t=0.1)`.
+        policies: What follows on each image, in this order: `rand_augment(n=2, m=9)`,
+            `auto_augment(policy='imagenet')`, `random_erasing(probability=0.25)`,
+            `random_transform(name='rotate', strongest=3)`.
+        mixing: What follows on each batch: `mixup(alpha=0.2)`, `cutmix(alpha=1.0)`; of several,
+            one is drawn every step.
     """
 
     name: str
+    policies: tuple[str, ...]
+    mixing: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """All of it in one line, for tables and file names."""
+        return " + ".join((self.name, *self.policies, *self.mixing))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,6 +205,22 @@ class ExperimentConfig:
     train: TrainConfig
     eval: EvalConfig
     mesh: MeshConfig
+
+    def training_label(self, steps: int) -> str:
+        """Says in one line how a model came to be, for tables and file names.
+
+        Args:
+            steps: Steps that it has been trained.
+
+        Returns:
+            The augmentation of a trained model, the file that an untrained one took its weights
+            from, or "untrained".
+        """
+        if steps:
+            return self.augment.label
+        if self.model.weights:
+            return f"weights {pathlib.Path(self.model.weights).name}"
+        return "untrained"
 
     def to_json(self) -> str:
         """The config as JSON text with sorted keys."""

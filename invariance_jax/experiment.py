@@ -1,6 +1,8 @@
 """From a checked config to the things it names, before any training."""
 
 import dataclasses
+import pathlib
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,6 +14,7 @@ from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.training import optimizer, sharding
+from invariance_jax.training.losses import Loss, make_loss
 from invariance_jax.training.state import TrainState, init_state
 
 
@@ -23,10 +26,12 @@ class Experiment:
         config: The config.
         mesh: The devices.
         model: The network.
-        augmentation: What happens to training images.
+        augmentation: What happens to each training image.
+        mixing: What happens to batches of them.
         preprocess: What happens to images otherwise: `none`, as in the paper.
         optimizer: The optimizer.
         schedule: Its learning rate.
+        loss: What the optimizer makes small.
         train_source: Training images.
         validation_source: Images for accuracy.
         evaluation_source: Images for invariance.
@@ -35,50 +40,82 @@ class Experiment:
     config: ExperimentConfig
     mesh: Mesh
     model: nn.Module
-    augmentation: Augmentation
+    augmentation: augment.WithPolicies
+    mixing: augment.OneMixing
     preprocess: Augmentation
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
+    loss: Loss
     train_source: data.Source
     validation_source: data.Source
     evaluation_source: data.Source
 
     def init_state(self) -> TrainState:
-        """The state before the first step, laid out as `config.mesh` says."""
-        return self._state_of(self.state_shardings())
-
-    def abstract_state(self) -> TrainState:
-        """Shapes, dtypes and shardings of the state; nothing is computed."""
-        return jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            self._shapes(),
-            self.state_shardings(),
-        )
-
-    def state_shardings(self) -> TrainState:
-        """Where each array of the state lies.
+        """The state before the first step, laid out as `config.mesh` says.
 
         Returns:
-            A tree like the state, with a sharding for every array.
+            The state, of parameters drawn from the seed or read from `config.model.weights`.
 
         Raises:
-            UserError: `config.mesh` does not fit the model.
+            UserError: The file of weights cannot be read or does not fit.
         """
-        return sharding.state_shardings(
-            self._shapes(), self.mesh, self.config.mesh.parameters
-        )
+        return self._state_of(self.load_weights(), self.abstract_state())
 
-    def _shapes(self) -> TrainState:
-        return jax.eval_shape(lambda: self._state_of(None))
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and shardings of the state; nothing is computed or read.
 
-    def _state_of(self, shardings: TrainState | None) -> TrainState:
+        Returns:
+            A `jax.ShapeDtypeStruct` for every array.
+
+        Raises:
+            UserError: `config.mesh` does not fit the model, or the model not the images.
+        """
+        shapes = jax.eval_shape(lambda: self._state_of(None, None))
+        return sharding.lay_out(shapes, self.mesh, self.config.mesh.parameters)
+
+    def load_weights(self) -> dict[str, Any] | None:
+        """Reads the parameters and batch statistics that the config wants to start from.
+
+        Returns:
+            What `model.apply` takes, or None if the config names no file.
+
+        Raises:
+            UserError: The file cannot be read, or holds another network or image size.
+        """
+        config = self.config.model
+        if not config.weights:
+            return None
+        try:
+            name, options = spec.parse(config.name)
+            arrays = models.load_weights(pathlib.Path(config.weights).expanduser())
+            variables = models.import_weights(
+                name, arrays, num_classes=self.model.num_classes, **options
+            )
+        except UserError as error:
+            raise UserError(f"config.model.weights: {error}") from error
+        expected = self.abstract_state().variables
+        for (path, here), there in zip(
+            jax.tree_util.tree_leaves_with_path(variables), jax.tree.leaves(expected), strict=True
+        ):
+            if here.shape != there.shape:
+                raise UserError(
+                    f"config.model.weights {config.weights!r}: {jax.tree_util.keystr(path)} has "
+                    f"shape {here.shape}; config.data.image_size {self.config.data.image_size} "
+                    f"needs {there.shape}"
+                )
+        return variables
+
+    def _state_of(
+        self, variables: dict[str, Any] | None, abstract: TrainState | None
+    ) -> TrainState:
         return init_state(
             self.model,
             self.optimizer,
             jax.random.key(self.config.seed),
             self.config.data.image_size,
+            variables=variables,
             ema=self.config.train.ema > 0,
-            shardings=shardings,
+            shardings=abstract and jax.tree.map(lambda x: x.sharding, abstract),
         )
 
 
@@ -114,12 +151,8 @@ def make(config: ExperimentConfig) -> Experiment:
         )
     model = _make_model(config, train_source.num_classes)
     mesh = _make_mesh(config)
-    _check_accumulate(config)
     for field, size in (
-        (
-            "config.train.batch_size / config.train.accumulate",
-            config.train.batch_size // config.train.accumulate,
-        ),
+        (f"config.train.batch_size{_of_a_microbatch(config)}", _microbatch(config)),
         ("config.eval.batch_size", config.eval.batch_size),
         ("config.eval.grid_batch_size", config.eval.grid_batch_size),
     ):
@@ -128,10 +161,14 @@ def make(config: ExperimentConfig) -> Experiment:
         config=config,
         mesh=mesh,
         model=model,
-        augmentation=augmentation,
+        augmentation=augment.with_policies(
+            augmentation, config.augment.policies, "config.augment.policies"
+        ),
+        mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
         preprocess=preprocess,
         optimizer=optimizer_,
         schedule=schedule,
+        loss=make_loss(config.train.loss, config.train.label_smoothing),
         train_source=train_source,
         validation_source=validation_source,
         evaluation_source=evaluation_source,
@@ -173,24 +210,28 @@ def _make_mesh(config: ExperimentConfig) -> Mesh:
     return devices.make_mesh(config.mesh.data, config.mesh.model)
 
 
-def _check_accumulate(config: ExperimentConfig) -> None:
-    batch, parts = config.train.batch_size, config.train.accumulate
+def _microbatch(config: ExperimentConfig) -> int:
+    """Images that are computed at once; refuses a batch that cannot be divided."""
+    batch, parts, group = config.train.batch_size, config.train.accumulate, config.model.bn_group
     if batch % parts:
         raise UserError(
             f"config.train.accumulate is {parts}; expected a divisor of config.train.batch_size, "
             f"which is {batch}"
         )
-    if config.model.bn_group and (batch // parts) % config.model.bn_group:
+    if group and (batch // parts) % group:
         raise UserError(
-            f"config.model.bn_group is {config.model.bn_group}; expected a divisor of a "
-            f"microbatch of {batch // parts} images (config.train.batch_size / "
-            "config.train.accumulate)"
+            f"config.model.bn_group is {group}; expected a divisor of {batch // parts}, which is "
+            f"config.train.batch_size{_of_a_microbatch(config)}"
         )
+    return batch // parts
+
+
+def _of_a_microbatch(config: ExperimentConfig) -> str:
+    return "" if config.train.accumulate == 1 else " / config.train.accumulate"
 
 
 def _check_model(experiment: Experiment) -> None:
     """Traces the model's shapes: sizes that do not fit are found without computing."""
-    experiment.make_loss()
     try:
         experiment.abstract_state()
     except UserError as error:

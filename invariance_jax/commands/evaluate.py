@@ -76,8 +76,8 @@ def run(argv: Sequence[str]) -> None:
                 f"workdir {folder} holds no checkpoint yet; train it first, "
                 "or give --untrained to measure the network before training"
             )
-        state, saved = restored
-        variables, steps, seconds = state.variables, int(state.step), float(saved["seconds"])
+        state, done = restored
+        variables, steps, seconds = state.evaluated_variables, int(state.step), done.seconds
     row = evaluate(
         built, variables, folder, steps=steps, seconds=seconds, overwrite=values.overwrite
     )
@@ -104,10 +104,11 @@ def result_name(config: ExperimentConfig, steps: int) -> str:
         steps: Steps taken; 0 for an untrained model.
 
     Returns:
-        A file name without suffix: model, augmentation or "untrained", seed.
+        A file name without suffix: model, augmentation (or "untrained", or the file that the
+        weights came from), seed.
     """
-    training = config.augment.name if steps else "untrained"
-    words = [re.sub(r"\W+", "_", text).strip("_") for text in (config.model.name, training)]
+    labels = config.model.name, config.training_label(steps)
+    words = [re.sub(r"\W+", "_", text).strip("_") for text in labels]
     return "_".join([*words, f"seed{config.seed}"])
 
 
@@ -140,7 +141,7 @@ def evaluate(
     attributes = {
         "model": config.model.name,
         # What an untrained network would have been trained with has not touched it.
-        "augmentation": config.augment.name if steps else "untrained",
+        "augmentation": config.training_label(steps),
         "seed": config.seed,
         "steps": steps,
         "dataset": config.data.name,

@@ -1,6 +1,5 @@
 """Optimizers and learning-rate schedules by name."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +8,7 @@ import optax
 
 from invariance_jax import spec
 from invariance_jax.config import OptimizerConfig
-from invariance_jax.errors import UserError, lookup
-
+from invariance_jax.errors import UserError
 
 # From parameters to a tree of bools; None for all of them.
 Decayed = Callable[[Any], Any] | None
@@ -96,28 +94,6 @@ def kernels(params: Any) -> Any:
 _DECAYED: dict[str, Decayed] = {"all": None, "kernels": kernels}
 
 
-def _call(table: dict[str, Callable[..., Any]], text: str, field: str, *args: Any) -> Any:
-    """Calls the function that `name(option=value)` names; errors name the config's field."""
-    kind = field.rsplit(".", 1)[-1].replace("name", "optimizer")
-    try:
-        name, options = spec.parse(text)
-        function = lookup(table, name, kind)
-        known = [
-            parameter.name
-            for parameter in inspect.signature(function).parameters.values()
-            if parameter.kind is parameter.KEYWORD_ONLY
-        ]
-        for option in options:
-            if option not in known:
-                choices = ", ".join(known) or "none"
-                raise UserError(f"{kind} {name!r} has no option {option!r}; its options: {choices}")
-        return function(*args, **options)
-    except TypeError as error:
-        raise UserError(f"{field}: {text!r}: {error}") from error
-    except UserError as error:
-        raise UserError(f"{field}: {error}") from error
-
-
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Makes the learning rate as a function of the step.
 
@@ -136,12 +112,13 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
             f"config.optimizer.warmup_steps is {config.warmup_steps}; expected at most "
             f"config.train.steps, which is {steps}"
         )
-    after = _call(
+    after = spec.call(
         _SCHEDULES,
         config.schedule,
-        "config.optimizer.schedule",
         config.learning_rate,
         steps - config.warmup_steps,
+        kind="schedule",
+        field="config.optimizer.schedule",
     )
     if not config.warmup_steps:
         return after
@@ -166,14 +143,14 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         UserError: Unknown optimizer, schedule or option.
     """
     schedule = make_schedule(config, steps)
-    decayed = _DECAYED[config.weight_decay_on]
-    optimizer = _call(
+    optimizer = spec.call(
         _OPTIMIZERS,
         config.name,
-        "config.optimizer.name",
         schedule,
         config.weight_decay,
-        decayed,
+        _DECAYED[config.weight_decay_on],
+        kind="optimizer",
+        field="config.optimizer.name",
     )
     if not config.clip_norm:
         return optimizer

@@ -94,38 +94,39 @@ def partition_spec(path: str, shape: Shape, rules: str, axes: Axes) -> Partition
     return spec
 
 
-def state_shardings(abstract: Any, mesh: Mesh, rules: str) -> Any:
+def lay_out(shapes: Any, mesh: Mesh, rules: str) -> Any:
     """Lays a whole state out.
 
     Args:
-        abstract: The state's shapes, as `jax.eval_shape` gives them.
+        shapes: The state's shapes, as `jax.eval_shape` gives them.
         mesh: The devices.
         rules: A key of `RULES`.
 
     Returns:
-        The same tree with a sharding for every array.
+        The same tree of `jax.ShapeDtypeStruct`, each with its sharding.
 
     Raises:
         UserError: The mesh does not fit the parameters, or `rules` is "tensor" and no array of
             the model can be divided that way.
     """
-    if rules == "tensor" and not _has_tensor_parts(abstract):
+    if rules == "tensor" and not _has_tensor_parts(shapes):
         raise UserError(
             "config.mesh.parameters is 'tensor', which divides the blocks of vision transformers "
             "only; expected 'replicated' or 'fsdp' for this model"
         )
 
-    def sharding(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return NamedSharding(mesh, partition_spec(name, leaf.shape, rules, mesh.shape))
+    def laid_out(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        spec = partition_spec(_name(path), leaf.shape, rules, mesh.shape)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
-    return jax.tree_util.tree_map_with_path(sharding, abstract)
+    return jax.tree_util.tree_map_with_path(laid_out, shapes)
 
 
-def _has_tensor_parts(abstract: Any) -> bool:
+def _has_tensor_parts(shapes: Any) -> bool:
     patterns = [pattern for pattern, divide in RULES["tensor"] if divide is not _whole]
-    paths = (
-        jax.tree_util.keystr(path, simple=True, separator="/")
-        for path, _ in jax.tree_util.tree_leaves_with_path(abstract)
-    )
+    paths = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)]
     return any(re.search(pattern, path) for path in paths for pattern in patterns)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

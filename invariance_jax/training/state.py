@@ -90,9 +90,7 @@ def init_state(
     if variables is None:
         # The model is static and compared by its fields: one program for all runs of an
         # architecture, as drawing compiles slowly. The optimizer has no such identity.
-        draw = jax.jit(
-            init_variables, static_argnames=("model", "image_size"), out_shardings=where
-        )
+        draw = jax.jit(init_variables, static_argnames=("model", "image_size"), out_shardings=where)
         variables = draw(model, key, image_size=image_size)
     elif where is not None:
         variables = jax.device_put(variables, where)

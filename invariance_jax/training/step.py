@@ -7,14 +7,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from invariance_jax.augment import Augmentation
+from invariance_jax.augment import OneMixing, WithPolicies
 from invariance_jax.training.losses import Loss
 from invariance_jax.training.metrics import TrainMetrics
 from invariance_jax.training.state import TrainState
 from invariance_jax.transforms import normalize
+
+# Folded into a step's key in place of an example's index; no data set is this large.
+_WHOLE_BATCH = np.uint32(0xFFFF_FFFE)
 
 Batch = Mapping[str, Array]
 Step = Callable[[TrainState, Any, Batch], tuple[TrainState, Any]]
@@ -36,9 +40,23 @@ def example_keys(
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, step), index)
 
 
+def mixing_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
+    """Key of what happens to a step's whole batch.
+
+    Args:
+        key: The run's key.
+        step: The global step.
+
+    Returns:
+        One key, none of `example_keys`.
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, step), _WHOLE_BATCH)
+
+
 def make_train_step(
     model: nn.Module,
-    augmentation: Augmentation,
+    augmentation: WithPolicies,
+    mixing: OneMixing,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     key: PRNGKeyArray,
@@ -52,6 +70,7 @@ def make_train_step(
     Args:
         model: The network.
         augmentation: What happens to each image.
+        mixing: What happens to the batch.
         optimizer: The optimizer.
         schedule: Its learning rate, for the metrics.
         key: The run's key.
@@ -77,6 +96,7 @@ def make_train_step(
         keys = example_keys(key, state.step, batch["index"])
         images = jax.vmap(augmentation)(keys, batch["canvas"], batch["height"], batch["width"])
         target = jax.nn.one_hot(batch["label"], model.num_classes)
+        images, target = mixing(mixing_key(key, state.step), images, target)
         (value, (batch_stats, logits)), gradients = gradients_of(
             state.params, state.batch_stats, normalize(images), target
         )
@@ -97,6 +117,7 @@ def make_train_step(
         metrics = metrics.merge(
             TrainMetrics.single_from_model_output(
                 loss=value,
+                # Of a mixed image, the class of its larger part counts.
                 correct=jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1),
                 learning_rate=schedule(state.step),
                 finite=jnp.isfinite(value) & jnp.isfinite(norm),

@@ -83,7 +83,7 @@ def on_pixels(transform, image, magnitude):
 
 
 def on_normalized(transform, image, magnitude):
-    return (transform.apply_normalized or transform.apply)(normalize(image), magnitude)
+    return transform.apply_normalized(normalize(image), magnitude)
 
 
 @pytest.mark.parametrize(("domain", "show"), [("pixel", on_pixels), ("normalized", on_normalized)])

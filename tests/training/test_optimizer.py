@@ -18,6 +18,8 @@ CONFIG = OptimizerConfig(
     schedule="constant",
     warmup_steps=0,
     weight_decay=0.0,
+    weight_decay_on="all",
+    clip_norm=0.0,
 )
 
 

@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from invariance_jax import devices, models
 from invariance_jax.errors import UserError
-from invariance_jax.training.sharding import partition_spec, state_shardings
+from invariance_jax.training.sharding import lay_out, partition_spec
 from invariance_jax.training.state import init_state
 
 EIGHT = {"data": 8, "model": 1}
@@ -117,14 +117,12 @@ def test_moments_and_average_lie_where_their_parameter_does(name, rules, request
 def test_an_axis_that_does_not_divide_is_refused():
     message = r"config\.mesh\.model is 5.*axis 1 of params/block1/qkv/kernel.*divisor of 1152"
     with pytest.raises(UserError, match=message):
-        partition_spec(
-            "params/block1/qkv/kernel", (384, 1152), "tensor", {"data": 1, "model": 5}
-        )
+        partition_spec("params/block1/qkv/kernel", (384, 1152), "tensor", {"data": 1, "model": 5})
 
 
 def test_a_network_without_tensor_parts_is_refused():
     with pytest.raises(UserError, match=r"config\.mesh\.parameters is 'tensor'.*transformers"):
-        state_shardings(abstract("resnet18"), devices.make_mesh(4, 2), "tensor")
+        lay_out(abstract("resnet18"), devices.make_mesh(4, 2), "tensor")
 
 
 def test_unknown_rules_are_named():
