@@ -41,7 +41,7 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
         print(_USAGE, end="")
         return 0 if argv else _USER_ERROR
     # Heavy imports after the cheap answers.
-    from invariance_jax import compilation_cache
+    from invariance_jax import compilation_cache, distributed
     from invariance_jax.commands import evaluate, export, parsing, quickstart, report, train
     from invariance_jax.training import preemption
     from invariance_jax.training.checkpoints import CheckpointError
@@ -59,7 +59,9 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
     # Orbax narrates each save at the level of warnings and below; errors still show.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
-        lookup(commands, argv[0], "command")(list(argv[1:]))
+        run = lookup(commands, argv[0], "command")
+        distributed.initialize()
+        run(list(argv[1:]))
     except parsing.HelpRequested as text:
         print(text)
     except UserError as error:

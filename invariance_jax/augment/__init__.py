@@ -7,15 +7,24 @@ Beside them stand random operations on images that are already resampled (`rand_
 
 from invariance_jax.augment.augmentation import Augmentation
 from invariance_jax.augment.boxes import Box
-from invariance_jax.augment.composed import OneMixing, WithPolicies, one_mixing, with_policies
+from invariance_jax.augment.composed import (
+    MIXINGS,
+    POLICIES,
+    OneMixing,
+    WithPolicies,
+    one_mixing,
+    with_policies,
+)
 from invariance_jax.augment.erasing import random_erasing
 from invariance_jax.augment.mixing import cutmix, mixup
 from invariance_jax.augment.policies import auto_augment, rand_augment
-from invariance_jax.augment.policy_tables import POLICIES
+from invariance_jax.augment.policy_tables import AUTOAUGMENT_POLICIES
 from invariance_jax.augment.random_transform import random_transform
 from invariance_jax.augment.variants import NAMES, get
 
 __all__ = [
+    "AUTOAUGMENT_POLICIES",
+    "MIXINGS",
     "NAMES",
     "POLICIES",
     "Augmentation",

@@ -10,6 +10,7 @@ from invariance_jax.augment.boxes import Box, Size, Window, source_box
 from invariance_jax.augment.crops import CenterCrop, RandomResizedCrop
 from invariance_jax.augment.pytree import pytree
 from invariance_jax.augment.resized import CropOfCenterCrop, ResizedCenterCrop, ResizedRandomCrop
+from invariance_jax.errors import UserError
 from invariance_jax.transforms import resample
 from invariance_jax.transforms.resize import Axis, resize_box
 
@@ -62,7 +63,11 @@ class Augmentation:
 
         Returns:
             The augmented image, float32 in [0, 1], not normalised.
+
+        Raises:
+            UserError: The canvas is not uint8 [height, width, 3].
         """
+        _check_canvas(canvas)
         key_box, key_flip = jax.random.split(key)
         windows = self.boxes(key_box, height, width)
         flip = jax.random.bernoulli(key_flip, self.flip_probability)
@@ -89,6 +94,16 @@ class Augmentation:
         for axis, size, out_size in zip(axes[1:], sides[1:-1], sides[2:], strict=True):
             product = jnp.matmul(axis.dense(out_size, size), product, precision=resample.PRECISION)
         return product
+
+
+def _check_canvas(canvas: Array) -> None:
+    if canvas.ndim != 3 or canvas.shape[2] != 3 or 0 in canvas.shape:
+        raise UserError(
+            f"canvas has shape {canvas.shape}; expected [height, width, 3], one image (map over a "
+            "batch with jax.vmap)"
+        )
+    if canvas.dtype != jnp.uint8:
+        raise UserError(f"canvas is {canvas.dtype}; expected uint8, as images are decoded")
 
 
 def _axis(window: Window, axis: int, flip: Bool[Array, ""]) -> Axis:

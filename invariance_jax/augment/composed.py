@@ -20,7 +20,7 @@ Policy = Callable[[PRNGKeyArray, Image], Image]
 Mixing = Mixup | CutMix
 
 # What a config can name, by the function that makes it.
-POLICIES_BY_NAME: Mapping[str, Callable[..., Policy]] = MappingProxyType(
+POLICIES: Mapping[str, Callable[..., Policy]] = MappingProxyType(
     {
         "rand_augment": rand_augment,
         "auto_augment": auto_augment,
@@ -28,9 +28,7 @@ POLICIES_BY_NAME: Mapping[str, Callable[..., Policy]] = MappingProxyType(
         "random_transform": random_transform,
     }
 )
-MIXINGS_BY_NAME: Mapping[str, Callable[..., Mixing]] = MappingProxyType(
-    {"mixup": mixup, "cutmix": cutmix}
-)
+MIXINGS: Mapping[str, Callable[..., Mixing]] = MappingProxyType({"mixup": mixup, "cutmix": cutmix})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,7 +100,7 @@ def with_policies(
 
     Args:
         augmentation: The variant.
-        texts: Names of `POLICIES_BY_NAME` with options, in order: "rand_augment(n=2, m=9)".
+        texts: Names of `POLICIES` with options, in order: "rand_augment(n=2, m=9)".
         field: How error messages call them.
 
     Returns:
@@ -117,7 +115,7 @@ def with_policies(
         0.0
     """
     policies = tuple(
-        spec.call(POLICIES_BY_NAME, text, kind="policy", field=f"{field}[{position}]")
+        spec.call(POLICIES, text, kind="policy", field=f"{field}[{position}]")
         for position, text in enumerate(texts)
     )
     return WithPolicies(augmentation=augmentation, policies=policies)
@@ -127,7 +125,7 @@ def one_mixing(texts: Sequence[str], field: str = "mixing") -> OneMixing:
     """Makes the mixing of batches.
 
     Args:
-        texts: Names of `MIXINGS_BY_NAME` with options; every step draws one of them.
+        texts: Names of `MIXINGS` with options; every step draws one of them.
         field: How error messages call them.
 
     Returns:
@@ -142,7 +140,7 @@ def one_mixing(texts: Sequence[str], field: str = "mixing") -> OneMixing:
     """
     return OneMixing(
         mixings=tuple(
-            spec.call(MIXINGS_BY_NAME, text, kind="mixing", field=f"{field}[{position}]")
+            spec.call(MIXINGS, text, kind="mixing", field=f"{field}[{position}]")
             for position, text in enumerate(texts)
         )
     )
