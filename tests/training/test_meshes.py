@@ -15,8 +15,8 @@ STEPS = 20
 GENTLE = {"learning_rate": 1e-3}
 
 
-def config_of(model, **mesh):
-    return with_(tiny(model, steps=STEPS), optimizer=GENTLE, mesh=mesh)
+def config_of(name, **mesh):
+    return with_(tiny(name, steps=STEPS), optimizer=GENTLE, mesh=mesh)
 
 
 @pytest.fixture(scope="module")
