@@ -155,7 +155,7 @@ def test_a_blind_model_is_invariant_to_what_it_cannot_see(source):
     # Cyclic translation keeps every mean.
     roll = Transform(
         name="roll",
-        apply=lambda image, magnitude: jnp.roll(image, magnitude.astype(jnp.int32), axis=1),
+        function=lambda image, magnitude: jnp.roll(image, magnitude.astype(jnp.int32), axis=1),
         magnitudes=tuple(float(shift) for shift in range(10)),
         identity=0.0,
         unit="pixels",
