@@ -56,8 +56,9 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
     }
     if keep_compiled:
         compilation_cache.enable()
-    # Orbax narrates each save at the level of warnings and below; errors still show.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax narrates each save, and a failed one by pages of traceback; the one line of our
+    # CheckpointError says the same.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         run = lookup(commands, argv[0], "command")
         distributed.initialize()
