@@ -1,5 +1,6 @@
 """`export`: a checkpoint's weights as a safetensors file with torch's names."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from absl import flags
 
 from invariance_jax import experiment, files, models, spec
 from invariance_jax.commands import parsing
+from invariance_jax.config import MeshConfig
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.evaluation import results
 from invariance_jax.training import loop, workdir
@@ -44,9 +46,12 @@ def run(argv: Sequence[str]) -> None:
     if output.suffix != ".safetensors":
         raise UserError(f"--output is {str(output)!r}; expected a name that ends in .safetensors")
     if values.checkpoint not in _CHECKPOINTS:
-        raise UserError(f"--checkpoint: {unknown_name('one', values.checkpoint, _CHECKPOINTS)}")
+        known = unknown_name("checkpoint", values.checkpoint, _CHECKPOINTS)
+        raise UserError(f"--checkpoint: {known}")
     config = workdir.read_config(folder)
-    built = experiment.make(config)
+    # Whatever it was trained on, one device is enough to read it.
+    alone = MeshConfig(data=1, model=1, parameters="replicated", peak_flops=0.0)
+    built = experiment.make(dataclasses.replace(config, mesh=alone))
     with Checkpoints(folder) as checkpoints:
         restored = loop.restore_state(built, checkpoints, best=values.checkpoint == "best")
     if restored is None:

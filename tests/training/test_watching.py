@@ -127,6 +127,15 @@ def test_the_metrics_hold_all_of_it(traced):
     assert len(rows) == 4
 
 
+def test_the_loop_refuses_arrays_that_are_still_on_the_host(tmp_path, monkeypatch):
+    given = loop.training_input
+    monkeypatch.setattr(
+        loop, "training_input", lambda *args: (jax.device_get(batch) for batch in given(*args))
+    )
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        loop.train(experiment.make(tiny("vit_mu8")), tmp_path, announce=lambda _: None)
+
+
 def test_the_trace_is_written(traced):
     _, workdir = traced
     assert len(list((workdir / "profile").rglob("*.xplane.pb"))) == 1
