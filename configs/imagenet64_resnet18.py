@@ -32,6 +32,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.resize_size = 73  # the paper's 256 for 224
     config.data.canvas_size = 64
     config.data.workers = 0
+    config.data.label_feature = "label"
+    config.data.classes = ()
+    config.data.fraction = 1.0
+    config.data.subset_seed = 0
+    config.data.skip_bad_images = False
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = "random_resized_crop_flip"
@@ -63,6 +68,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval.split = "validation[:500]"
     config.eval.batch_size = 100
     config.eval.grid_batch_size = 20
+    config.eval.memory = 2**31
+    config.eval.shard_size = 512
+    config.eval.features = ()
+    config.eval.pooling = "mean"
+    config.eval.equivariance = False
+    config.eval.per_class = False
     config.eval.domain = "pixel"
     config.eval.seed = 0
 

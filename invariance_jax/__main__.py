@@ -12,8 +12,10 @@ Where does invariance come from: architecture, data or augmentation?
 usage: invariance-jax COMMAND [--flag=value ...]
 
   quickstart   train, evaluate and report on embedded data, in a few minutes
+  prepare      prepare ImageNet or another data set, once, with TensorFlow
   train        train one config, or go on with it
   evaluate     measure accuracy and invariance of a trained run
+  compare      table several result files beside each other
   report       draw one page from the results of any number of runs
   export       write a run's weights as a safetensors file with torch's names
 
@@ -42,15 +44,26 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
         return 0 if argv else _USER_ERROR
     # Heavy imports after the cheap answers.
     from invariance_jax import compilation_cache, distributed
-    from invariance_jax.commands import evaluate, export, parsing, quickstart, report, train
+    from invariance_jax.commands import (
+        compare,
+        evaluate,
+        export,
+        parsing,
+        prepare,
+        quickstart,
+        report,
+        train,
+    )
     from invariance_jax.training import preemption
     from invariance_jax.training.checkpoints import CheckpointError
     from invariance_jax.training.loop import NonFiniteLossError
 
     commands = {
         "quickstart": quickstart.run,
+        "prepare": prepare.run,
         "train": train.run,
         "evaluate": evaluate.run,
+        "compare": compare.run,
         "report": report.run,
         "export": export.run,
     }
@@ -82,7 +95,9 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
 
 def console() -> None:
     """Entry point of the `invariance-jax` console script."""
-    sys.exit(main(sys.argv[1:], keep_compiled=True))
+    from invariance_jax import distributed
+
+    distributed.run_to_the_end(lambda: main(sys.argv[1:], keep_compiled=True))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,12 @@ class DataConfig:
         resize_size: Shorter side before the centre crop (the paper: 256 for 224).
         canvas_size: Side of the canvas that images are decoded to; larger ones are shrunk to it.
         workers: Processes that decode; 0 to decode in threads.
+        label_feature: The TFDS feature that holds the class, "label" as a rule.
+        classes: Numbers or names of the classes to train and measure on; empty for all. Labels
+            keep the data set's numbers.
+        fraction: Share of each class that is trained on, above 0, at most 1.
+        subset_seed: Which images of each class that share is.
+        skip_bad_images: Whether training goes on with the next image where one cannot be decoded.
     """
 
     name: str
@@ -64,6 +70,11 @@ class DataConfig:
     resize_size: int
     canvas_size: int
     workers: int
+    label_feature: str
+    classes: tuple[int | str, ...]
+    fraction: float
+    subset_seed: int
+    skip_bad_images: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,8 +160,19 @@ class EvalConfig:
     Attributes:
         split: Split on which invariance is measured, in TFDS notation: `validation[:1000]`.
         batch_size: Images a forward pass in the validation.
-        grid_batch_size: Images that the invariance grid takes at once; each is embedded at all
-            ten magnitudes of a transform in one forward pass.
+        grid_batch_size: Images that one device embeds in one forward pass of the invariance
+            grid; 0 for as many as fit into `memory`.
+        memory: Bytes of a device's memory that the grid may fill, by estimate; read only where
+            `grid_batch_size` is 0.
+        shard_size: Images of one part of the grid that is saved as a whole: after an
+            interruption at most so many are computed again.
+        features: Features that are compared beside the embedding, by the names that the model
+            gives them: `("stage1_block1",)`.
+        pooling: How feature maps become vectors: "mean" over pixels or tokens, or "none" to
+            keep every position.
+        equivariance: Whether to measure equivariance too; needs disk space for cells x images x
+            features float32 until it is done.
+        per_class: Whether to add percentiles over the images of each class.
         domain: What the grid's transforms act on: "pixel" values, or "normalized" ones as in the
             paper's own code.
         seed: Seed of the permutation behind the baseline.
@@ -159,6 +181,12 @@ class EvalConfig:
     split: str
     batch_size: int
     grid_batch_size: int
+    memory: int
+    shard_size: int
+    features: tuple[str, ...]
+    pooling: Literal["mean", "none"]
+    equivariance: bool
+    per_class: bool
     domain: Domain
     seed: int
 
@@ -256,13 +284,17 @@ _RANGES = {
     "weight_decay": _FROM_0,
     "clip_norm": _FROM_0,
     "batch_size": _FROM_1,
-    "grid_batch_size": _FROM_1,
+    "grid_batch_size": _FROM_0,
+    "memory": _FROM_1,
+    "shard_size": _FROM_1,
     "steps": _FROM_1,
     "log_every": _FROM_1,
     "evaluate_every": _FROM_1,
     "checkpoint_every": _FROM_1,
     "keep_checkpoints": _FROM_1,
     "label_smoothing": (0, 1),
+    "fraction": (0, 1),
+    "subset_seed": _FROM_0,
     "accumulate": _FROM_1,
     "ema": (0, 1),
     "data": _FROM_0,
@@ -313,12 +345,16 @@ def _checked(expected: Any, value: Any, path: str, name: str) -> Any:
     if isinstance(expected, types.GenericAlias):
         (item, _) = typing.get_args(expected)
         if not isinstance(value, tuple | list):
-            raise _wrong_type(path, value, f"a tuple of {item.__name__}")
+            raise _wrong_type(path, value, f"a tuple of {_type_name(item)}")
         return tuple(_checked(item, each, f"{path}[{i}]", name) for i, each in enumerate(value))
     if typing.get_origin(expected) is Literal:
         choices = typing.get_args(expected)
         if value not in choices:
             raise UserError(f"{path}: {unknown_name(name, value, choices)}")
+        return value
+    if isinstance(expected, types.UnionType):
+        if type(value) not in typing.get_args(expected):
+            raise _wrong_type(path, value, _type_name(expected))
         return value
     if expected is float and type(value) is int:
         value = float(value)
@@ -329,6 +365,10 @@ def _checked(expected: Any, value: Any, path: str, name: str) -> Any:
         limit = f"at least {low}" if high == math.inf else f"{low} to {high}"
         raise UserError(f"{path} is {value}; expected {limit}")
     return value
+
+
+def _type_name(expected: Any) -> str:
+    return " or ".join(each.__name__ for each in typing.get_args(expected) or (expected,))
 
 
 def _wrong_type(path: str, value: Any, expected: str) -> UserError:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from invariance_jax import devices, distributed
 from invariance_jax.training.state import TrainState
 
 _STATE, _PROGRESS = "state", "progress"
@@ -193,13 +192,13 @@ class Checkpoints:
         """Makes room for these steps to be saved again, and keeps what there was for a look."""
         if self._read_only:
             return
-        if jax.process_index() == 0:
+        if distributed.is_lead():
             for step in steps:
                 target = self._folder.with_name(_ASIDE) / str(step)
                 target.parent.mkdir(exist_ok=True)
                 shutil.rmtree(target, ignore_errors=True)
                 (self._folder / str(step)).rename(target)
-        multihost_utils.sync_global_devices("set_aside")
+        devices.barrier("checkpoints set aside")
         self._manager.reload()
 
     def _not_saved(self, error: Exception) -> CheckpointError:

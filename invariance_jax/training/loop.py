@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from clu import parameter_overview
 
-from invariance_jax import data, devices, files, progress
+from invariance_jax import data, devices, distributed, files, progress
 from invariance_jax.evaluation import accuracy
 from invariance_jax.experiment import Experiment
 from invariance_jax.training import flops
@@ -88,7 +88,7 @@ def restore_state(
     checkpoints: Checkpoints,
     *,
     best: bool = False,
-    announce: Callable[[str], object] = print,
+    announce: Callable[[str], object] = distributed.say,
 ) -> tuple[TrainState, Progress] | None:
     """Reads the newest checkpoint that can be read, or the best one.
 
@@ -172,12 +172,15 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
     )
 
 
-def training_input(experiment: Experiment, start_step: int) -> Iterator[data.Batch]:
+def training_input(
+    experiment: Experiment, start_step: int, announce: Callable[[str], object] = print
+) -> Iterator[data.Batch]:
     """Opens the training input.
 
     Args:
         experiment: The experiment.
         start_step: Steps already taken; they fix the next batch.
+        announce: Takes a message for each bad image that is skipped.
 
     Returns:
         Batches on the devices, without end.
@@ -192,6 +195,7 @@ def training_input(experiment: Experiment, start_step: int) -> Iterator[data.Bat
         workers=config.data.workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        on_bad_image=data.BadImageCounter(announce) if config.data.skip_bad_images else None,
     )
     return data.prefetch_to_device(batches, devices.by_example(experiment.mesh))
 
@@ -238,7 +242,8 @@ def train(
                 return _trained(state, done)
         else:
             state, done, start_step = experiment.init_state(), Progress(), 0
-            files.write_text(workdir / _OVERVIEW, _overview(state))
+            if distributed.is_lead():
+                files.write_text(workdir / _OVERVIEW, _overview(state))
             count = parameter_overview.count_parameters(state.params)
             announce(
                 f"{workdir}: training {config.model.name}, {count:,} parameters, listed in "
@@ -257,7 +262,8 @@ def train(
         )
         validate, throughput = make_validate(experiment), _make_throughput(experiment)
         begun, seconds_before = time.perf_counter(), done.seconds
-        metrics, batches = no_metrics(experiment), training_input(experiment, start_step)
+        metrics = no_metrics(experiment)
+        batches = training_input(experiment, start_step, announce)
         first = next(batches)
         batches = itertools.chain([first], batches)
         # Compiled before the first interval is timed; another shape would be an error from now
