@@ -131,9 +131,8 @@ def evaluation_batches(
     starts = grain.MapDataset.range(
         process_index * local_size, _end(source, batch_size), batch_size
     )
-    positions = starts.map(functools.partial(_consecutive, local_size))
-    read = functools.partial(_read, source, canvas_size, workers > 0, False)
-    return _iterate(positions.map(read), local_size, canvas_size, workers, None)
+    rows = starts.map(functools.partial(_consecutive, local_size))
+    return _exactly(source, rows, local_size, canvas_size, workers)
 
 
 def batches_at(
@@ -156,10 +155,19 @@ def batches_at(
         One batch for each row of `positions`.
 
     Raises:
+        UserError: The machine has too little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     rows = grain.MapDataset.source(positions)
-    return _iterate(rows.map(functools.partial(_read, source, canvas_size)), workers)
+    return _exactly(source, rows, positions.shape[1], canvas_size, workers)
+
+
+def _exactly(
+    source: Source, rows: grain.MapDataset, local_size: int, canvas_size: int, workers: int
+) -> Iterator[Batch]:
+    """Batches of the positions in each row; none may be bad."""
+    read = functools.partial(_read, source, canvas_size, workers > 0, False)
+    return _iterate(rows.map(read), local_size, canvas_size, workers, None)
 
 
 def _local_size(batch_size: int, process_count: int) -> int:
