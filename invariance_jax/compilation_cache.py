@@ -9,10 +9,10 @@ import jax
 def enable() -> None:
     """Keeps compiled programs in the user's cache folder.
 
-    Does nothing where JAX has been told what to do: `JAX_COMPILATION_CACHE_DIR` names another
-    folder, and `JAX_ENABLE_COMPILATION_CACHE=false` keeps none.
+    Does nothing where `JAX_COMPILATION_CACHE_DIR` is set: it names another folder, or none if it
+    is empty.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     folder = pathlib.Path(cache) / "invariance_jax" / "compiled"

@@ -7,8 +7,7 @@ import jax
 import pytest
 
 # Commands that tests start leave nothing in the user's cache.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 
 # Before the first use of a device: a mesh of 1 and a mesh of 8 run in the same process.
 jax.config.update("jax_num_cpu_devices", 8)
