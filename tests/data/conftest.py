@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def write_dataset(
 class PixelSource:
     """Images in memory; the label says which."""
 
-    def __init__(self, size: int, unreadable: int | None = None, label: int | None = None) -> None:
+    def __init__(self, size: int, unreadable: Sequence[int] = (), label: int | None = None) -> None:
         self.name, self.split = "pixels", "train"
         self.num_classes = size
         self.class_names = tuple(str(i) for i in range(size))
@@ -114,7 +115,7 @@ class PixelSource:
         return self._size
 
     def __getitem__(self, index: int) -> dict:
-        image = b"not an image" if index == self._unreadable else pixels_of(index)
+        image = b"not an image" if index in self._unreadable else pixels_of(index)
         label = index if self._label is None else self._label
         return {"image": image, "label": label, "name": f"pixels_{index}"}
 
