@@ -69,5 +69,5 @@ def new_canvases(
     try:
         yield canvases
     except BaseException:
-        canvases.unlink_on_del()
+        canvases.shm.unlink()
         raise
