@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import os
 import subprocess
 import sys
 import tarfile
@@ -245,16 +244,16 @@ def test_help(capsys):
     assert "usage: invariance-jax prepare" in capsys.readouterr().out
 
 
-def test_prepares_what_is_then_read(manual_dir, tmp_path):
+def test_prepares_what_is_then_read(manual_dir, tmp_path, monkeypatch):
     """The whole way, with TFDS itself; then the labels are those of ImageNet."""
     pytest.importorskip("tensorflow")
     command = [sys.executable, "-m", "invariance_jax", "prepare"]
     flags = [f"--manual_dir={manual_dir}", f"--data_dir={tmp_path / 'data'}"]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, env=environment)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = subprocess.run([*command, *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "6 images of 3 of 1000 classes" in done.stdout
-    again = subprocess.run([*command, *flags], capture_output=True, text=True, env=environment)
+    again = subprocess.run([*command, *flags], capture_output=True, text=True)
     assert again.returncode == 0 and "is already prepared" in again.stdout
 
     train = load_source("imagenet2012", "train", data_dir=str(tmp_path / "data"))
@@ -265,7 +264,7 @@ def test_prepares_what_is_then_read(manual_dir, tmp_path):
             assert examples[f"{synset}_{i}.JPEG"]["label"] == label
             assert examples[f"{synset}_{i}.JPEG"]["image"] == jpeg(10 * i + 1)
     assert sorted(train.labels().tolist()) == [0, 0, 1, 1, 2, 2]
-    assert not (tmp_path / "cache").exists()  # the labels lie beside the data
+    assert not (tmp_path / "cache" / "invariance_jax").exists()  # the labels lie beside the data
     validation = load_source("imagenet2012", "validation", data_dir=str(tmp_path / "data"))
     # The first three lines of TFDS's list of validation labels.
     expected = dict(
