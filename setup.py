@@ -58,6 +58,7 @@ setup(
         "pillow>=13.0",
         "safetensors>=0.8",
         "scikit-learn>=1.9",
+        "simplejpeg>=1.9",
         "tensorboardX>=2.6.5",
         "tensorflow-datasets>=4.9.10",
         "tqdm>=4.70",

@@ -31,6 +31,11 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.data.resize_size = 32
     config.data.canvas_size = 32
     config.data.workers = 0
+    config.data.label_feature = "label"
+    config.data.classes = ()
+    config.data.fraction = 1.0
+    config.data.subset_seed = 0
+    config.data.skip_bad_images = False
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = augmentation or "none"

@@ -31,6 +31,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.resize_size = 73  # the paper's 256 for 224
     config.data.canvas_size = 64
     config.data.workers = 0
+    config.data.label_feature = "label"
+    config.data.classes = ()
+    config.data.fraction = 1.0
+    config.data.subset_seed = 0
+    config.data.skip_bad_images = False
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = "random_resized_crop_flip"

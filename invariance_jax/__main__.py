@@ -12,8 +12,10 @@ Where does invariance come from: architecture, data or augmentation?
 usage: invariance-jax COMMAND [--flag=value ...]
 
   quickstart   train, evaluate and report on embedded data, in a few minutes
+  prepare      prepare ImageNet or another data set, once, with TensorFlow
   train        train one config, or go on with it
   evaluate     measure accuracy and invariance of a trained run
+  compare      table several result files beside each other
   report       draw one page from the results of any number of runs
 
 `invariance-jax COMMAND --help` explains each.
@@ -40,13 +42,23 @@ def main(argv: Sequence[str]) -> int:
         return 0 if argv else _USER_ERROR
     # Heavy imports after the cheap answers.
     from invariance_jax import distributed
-    from invariance_jax.commands import evaluate, parsing, quickstart, report, train
+    from invariance_jax.commands import (
+        compare,
+        evaluate,
+        parsing,
+        prepare,
+        quickstart,
+        report,
+        train,
+    )
     from invariance_jax.training.loop import NonFiniteLossError
 
     commands = {
         "quickstart": quickstart.run,
+        "prepare": prepare.run,
         "train": train.run,
         "evaluate": evaluate.run,
+        "compare": compare.run,
         "report": report.run,
     }
     # Orbax narrates each save at the level of warnings and below; errors still show.
@@ -71,7 +83,9 @@ def main(argv: Sequence[str]) -> int:
 
 def console() -> None:
     """Entry point of the `invariance-jax` console script."""
-    sys.exit(main(sys.argv[1:]))
+    from invariance_jax import distributed
+
+    distributed.run_to_the_end(lambda: main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

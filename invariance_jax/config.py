@@ -50,6 +50,12 @@ class DataConfig:
         resize_size: Shorter side before the centre crop (the paper: 256 for 224).
         canvas_size: Side of the canvas that images are decoded to; larger ones are shrunk to it.
         workers: Processes that decode; 0 to decode in threads.
+        label_feature: The TFDS feature that holds the class, "label" as a rule.
+        classes: Numbers or names of the classes to train and measure on; empty for all. Labels
+            keep the data set's numbers.
+        fraction: Share of each class that is trained on, above 0, at most 1.
+        subset_seed: Which images of each class that share is.
+        skip_bad_images: Whether training goes on with the next image where one cannot be decoded.
     """
 
     name: str
@@ -60,6 +66,11 @@ class DataConfig:
     resize_size: int
     canvas_size: int
     workers: int
+    label_feature: str
+    classes: tuple[int | str, ...]
+    fraction: float
+    subset_seed: int
+    skip_bad_images: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -258,6 +269,8 @@ _RANGES = {
     "checkpoint_every": _FROM_1,
     "keep_checkpoints": _FROM_1,
     "label_smoothing": (0, 1),
+    "fraction": (0, 1),
+    "subset_seed": _FROM_0,
     "data": _FROM_0,
     "seed": (0, 2**31 - 1),
 }
@@ -304,12 +317,16 @@ def _checked(expected: Any, value: Any, path: str, name: str) -> Any:
     if isinstance(expected, types.GenericAlias):
         (item, _) = typing.get_args(expected)
         if not isinstance(value, tuple | list):
-            raise _wrong_type(path, value, f"a tuple of {item.__name__}")
+            raise _wrong_type(path, value, f"a tuple of {_type_name(item)}")
         return tuple(_checked(item, each, f"{path}[{i}]", name) for i, each in enumerate(value))
     if typing.get_origin(expected) is Literal:
         choices = typing.get_args(expected)
         if value not in choices:
             raise UserError(f"{path}: {unknown_name(name, value, choices)}")
+        return value
+    if isinstance(expected, types.UnionType):
+        if type(value) not in typing.get_args(expected):
+            raise _wrong_type(path, value, _type_name(expected))
         return value
     if expected is float and type(value) is int:
         value = float(value)
@@ -320,6 +337,10 @@ def _checked(expected: Any, value: Any, path: str, name: str) -> Any:
         limit = f"at least {low}" if high == math.inf else f"{low} to {high}"
         raise UserError(f"{path} is {value}; expected {limit}")
     return value
+
+
+def _type_name(expected: Any) -> str:
+    return " or ".join(each.__name__ for each in typing.get_args(expected) or (expected,))
 
 
 def _wrong_type(path: str, value: Any, expected: str) -> UserError:

@@ -130,6 +130,7 @@ def make(config: ExperimentConfig) -> Experiment:
         )
     }
     train_source, validation_source, evaluation_source = sources.values()
+    train_source = _training_share(config, train_source)
     if len(evaluation_source) < 2:
         raise UserError(
             f"config.eval.split is {config.eval.split!r}, which holds {len(evaluation_source)} "
@@ -198,6 +199,27 @@ def _check_model(experiment: Experiment) -> None:
 
 def _load_source(config: ExperimentConfig, split: str, field: str) -> data.Source:
     try:
-        return data.load_source(config.data.name, split, data_dir=config.data.data_dir)
+        source = data.load_source(
+            config.data.name,
+            split,
+            data_dir=config.data.data_dir,
+            label_feature=config.data.label_feature,
+        )
     except data.SplitError as error:
         raise UserError(f"{field}: {error}") from error
+    if not config.data.classes:
+        return source
+    try:
+        return data.of_classes(source, config.data.classes)
+    except UserError as error:
+        raise UserError(f"config.data.classes with {field} {split!r}: {error}") from error
+
+
+def _training_share(config: ExperimentConfig, source: data.Source) -> data.Source:
+    """What is trained on; a measurement is of whole splits."""
+    if config.data.fraction == 1:
+        return source
+    try:
+        return data.share_of_each_class(source, config.data.fraction, config.data.subset_seed)
+    except UserError as error:
+        raise UserError(f"config.data.{error}") from error

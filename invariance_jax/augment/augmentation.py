@@ -71,6 +71,24 @@ class Augmentation:
         key_box, key_flip = jax.random.split(key)
         windows = self.boxes(key_box, height, width)
         flip = jax.random.bernoulli(key_flip, self.flip_probability)
+        return self.render(canvas, windows, flip)
+
+    def render(
+        self,
+        canvas: UInt8[Array, "canvas_height canvas_width 3"],
+        windows: tuple[Window, ...],
+        flip: Bool[Array, ""],
+    ) -> Float[Array, "{self.size} {self.size} 3"]:
+        """Makes the image that given windows show, without randomness.
+
+        Args:
+            canvas: uint8 pixels with the image in the upper left corner of zeros.
+            windows: One for each resampling, as `boxes` draws them.
+            flip: Whether the image is mirrored left to right.
+
+        Returns:
+            The image, float32 in [0, 1], not normalised.
+        """
         rows = [_axis(window, 0, jnp.bool_(False)) for window in windows]
         # Mirrored once, at the end.
         mirror = [jnp.bool_(False)] * (len(windows) - 1) + [flip]

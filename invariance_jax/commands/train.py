@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import experiment
+from invariance_jax import distributed, experiment
 from invariance_jax.commands import parsing
 from invariance_jax.config import ExperimentConfig, from_config_dict
 from invariance_jax.training import loop
@@ -13,8 +13,8 @@ from invariance_jax.training import loop
 _USAGE = """\
 usage: invariance-jax train --config=FILE[:ARGUMENT] --workdir=DIR [--config.FIELD=VALUE ...]
 
-Trains one config on all devices of this machine. The same command again goes on from the newest
-checkpoint in DIR; a DIR that belongs to another config is refused.
+Trains one config on all devices of this machine, or of many (launch/). The same command again goes
+on from the newest checkpoint in DIR; a DIR that belongs to another config is refused.
 
   invariance-jax train --config=configs/digits.py:resnet8,translate --workdir=workdirs/translate
   invariance-jax train --config=configs/imagenet64_resnet18.py --workdir=workdirs/resnet18 \\
@@ -34,13 +34,16 @@ def run(argv: Sequence[str]) -> None:
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
 
-    values, _ = parsing.parse(argv, usage=_USAGE, define=define, config="")
-    config = from_config_dict(
-        ExperimentConfig, parsing.required(values, "config", "configs/imagenet64_resnet18.py")
-    )
-    workdir = pathlib.Path(parsing.required(values, "workdir", "DIR")).expanduser()
-    trained = loop.train(experiment.make(config), workdir)
-    print(
+    with distributed.together():
+        values, _ = parsing.parse(argv, usage=_USAGE, define=define, config="")
+        config = from_config_dict(
+            ExperimentConfig, parsing.required(values, "config", "configs/imagenet64_resnet18.py")
+        )
+        workdir = pathlib.Path(parsing.required(values, "workdir", "DIR")).expanduser()
+        built = experiment.make(config)
+    distributed.say(distributed.device_map(built.mesh))
+    trained = loop.train(built, workdir, announce=distributed.say)
+    distributed.say(
         f"{workdir}: {config.train.steps} steps, validation top-1 {trained.top1:.2%}, "
         f"top-5 {trained.top5:.2%}, {trained.seconds:.0f} s"
     )

@@ -115,12 +115,15 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
     )
 
 
-def training_input(experiment: Experiment, start_step: int) -> Iterator[data.Batch]:
+def training_input(
+    experiment: Experiment, start_step: int, announce: Callable[[str], object] = print
+) -> Iterator[data.Batch]:
     """Opens the training input.
 
     Args:
         experiment: The experiment.
         start_step: Steps already taken; they fix the next batch.
+        announce: Takes a message for each bad image that is skipped.
 
     Returns:
         Batches on the devices, without end.
@@ -135,6 +138,7 @@ def training_input(experiment: Experiment, start_step: int) -> Iterator[data.Bat
         workers=config.data.workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        on_bad_image=data.BadImageCounter(announce) if config.data.skip_bad_images else None,
     )
     return data.prefetch_to_device(batches, devices.by_example(experiment.mesh))
 
@@ -189,7 +193,7 @@ def train(
         run_step, validate = compile_step(experiment), make_validate(experiment)
         begun = time.perf_counter()
         metrics, logged_step, logged_time = no_metrics(experiment), start_step, begun
-        batches = training_input(experiment, start_step)
+        batches = training_input(experiment, start_step, announce)
         for step in range(start_step + 1, config.train.steps + 1):
             state, metrics = run_step(state, metrics, next(batches))
             bar.update()

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from invariance_jax import files
+from invariance_jax import distributed, files
 from invariance_jax.config import ExperimentConfig, differences, from_config_dict
 from invariance_jax.errors import UserError
 
@@ -24,7 +24,7 @@ _MAY_CHANGE = frozenset(
 
 
 def claim(workdir: pathlib.Path, config: ExperimentConfig) -> None:
-    """Marks a workdir as this config's, or checks that it is.
+    """Marks a workdir as this config's, or checks that it is; every process must call it.
 
     Args:
         workdir: The run's folder; made if absent.
@@ -32,27 +32,41 @@ def claim(workdir: pathlib.Path, config: ExperimentConfig) -> None:
 
     Raises:
         UserError: The workdir belongs to another config; every field that differs is named with
-            both values.
+            both values. Or the processes do not see the same folder.
     """
-    if (workdir / _CONFIG).exists():
-        stored = read_config(workdir)
-        different = {
-            path: values
-            for path, values in differences(stored, config).items()
-            if path not in _MAY_CHANGE
-            # Evaluation comes after training and may be asked for differently each time.
-            and not path.startswith("eval.")
-        }
-        if different:
-            listed = "; ".join(
-                f"config.{path} is {there!r} there and {here!r} here"
-                for path, (there, here) in different.items()
-            )
+    with distributed.together():
+        if distributed.is_lead():
+            if (workdir / _CONFIG).exists():
+                _check_same(workdir, config)
+            files.write_text(workdir / _CONFIG, config.to_json() + "\n")
+    with distributed.together():
+        if not (workdir / _CONFIG).exists():
             raise UserError(
-                f"workdir {workdir} belongs to another config: {listed}. "
-                "Choose another --workdir, or give the same config to go on with this run"
+                f"workdir {workdir} is not the folder that process 0 sees; expected a file system "
+                "that all hosts share, because each writes its part of a checkpoint"
             )
-    files.write_text(workdir / _CONFIG, config.to_json() + "\n")
+        _check_same(workdir, config)
+
+
+def _check_same(workdir: pathlib.Path, config: ExperimentConfig) -> None:
+    """Refuses a config that would go on with another one's run."""
+    stored = read_config(workdir)
+    different = {
+        path: values
+        for path, values in differences(stored, config).items()
+        if path not in _MAY_CHANGE
+        # Evaluation comes after training and may be asked for differently each time.
+        and not path.startswith("eval.")
+    }
+    if different:
+        listed = "; ".join(
+            f"config.{path} is {there!r} there and {here!r} here"
+            for path, (there, here) in different.items()
+        )
+        raise UserError(
+            f"workdir {workdir} belongs to another config: {listed}. "
+            "Choose another --workdir, or give the same config to go on with this run"
+        )
 
 
 def read_config(workdir: pathlib.Path) -> ExperimentConfig:

@@ -115,6 +115,9 @@ class PixelSource:
         label = index if self._label is None else self._label
         return {"image": image, "label": label, "name": f"pixels_{index}"}
 
+    def labels(self) -> np.ndarray:
+        return np.array([self[i]["label"] for i in range(self._size)], np.int32)
+
 
 @pytest.fixture
 def pixel_source():
