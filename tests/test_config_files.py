@@ -11,6 +11,7 @@ import pytest
 from invariance_jax import experiment
 from invariance_jax.commands.quickstart import experiments
 from invariance_jax.config import ExperimentConfig, QuickstartConfig, from_config_dict
+from invariance_jax.errors import UserError
 from invariance_jax.training import loop
 
 NAMES = sorted(
@@ -67,5 +68,23 @@ def test_imagenet64_resnet18(real_data):
     assert abs(loss - np.log(1000)) < 1
 
 
+def test_evaluate_names_a_model_and_its_weights():
+    values = module("evaluate").get_config("vit_mu8,some/vit.npz")
+    # ImageNet itself is not here: digits take its place.
+    values.data.update({"name": "digits", "image_size": 8, "resize_size": 8, "canvas_size": 32})
+    values.eval.split = "validation"
+    config = from_config_dict(ExperimentConfig, values)
+    assert (config.model.name, config.model.weights) == ("vit_mu8", "some/vit.npz")
+    with pytest.raises(
+        UserError, match=r"config\.model\.weights: weights 'some/vit\.npz': no such"
+    ):
+        experiment.make(config).init_state()
+    assert abs(take_one_step(without_weights(config)) - np.log(10)) < 1
+
+
+def without_weights(config):
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=""))
+
+
 def test_every_config_is_tested_here():
-    assert NAMES == ["digits", "imagenet64_resnet18", "quickstart"]
+    assert NAMES == ["digits", "evaluate", "imagenet64_resnet18", "quickstart"]

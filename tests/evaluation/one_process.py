@@ -1,6 +1,6 @@
 """Runs one measurement as a process of its own, for tests that kill it or start two.
 
-    python one_process.py FOLDER OUTPUT.npz [--hang] [--process=I --port=P]
+python one_process.py FOLDER OUTPUT.npz [--hang] [--process=I --port=P]
 """
 
 import argparse
