@@ -18,6 +18,9 @@ import ml_collections
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.transforms import Domain
 
+# How the label of a network begins that took its weights from a file.
+WEIGHTS_LABEL = "weights "
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -247,7 +250,7 @@ class ExperimentConfig:
         if steps:
             return self.augment.label
         if self.model.weights:
-            return f"weights {pathlib.Path(self.model.weights).name}"
+            return WEIGHTS_LABEL + pathlib.Path(self.model.weights).name
         return "untrained"
 
     def to_json(self) -> str:
