@@ -17,13 +17,15 @@ WHOLE = {
 def connections(monkeypatch):
     """What would have been asked of JAX."""
     made = []
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
     monkeypatch.setattr(jax.distributed, "initialize", lambda **options: made.append(options))
     return made
 
 
 def test_without_variables_nothing_is_joined(connections):
-    distributed.initialize({"SLURM_JOB_ID": "1", "HOME": "/"})
-    assert connections == []
+    before = jax.config.jax_enable_preemption_service
+    distributed.initialize({"SLURM_JOB_ID": "1", "HOME": "/"}, agrees_on_sigterm=not before)
+    assert connections == [] and jax.config.jax_enable_preemption_service == before
 
 
 def test_the_variables_name_the_processes(connections):

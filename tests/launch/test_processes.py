@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -219,6 +220,25 @@ def test_processes_of_different_configs_or_folders_are_refused(environ, tmp_path
         errors = [each.communicate(timeout=120)[1] for each in both]
         assert [each.returncode for each in both] == [2, 2], errors
         assert "invariance-jax: process 1: workdir" in errors[0] and message in errors[0]
+
+
+def test_sigterm_ends_a_command_that_does_not_train(environ):
+    script = (
+        "import signal\nfrom invariance_jax import distributed\n"
+        "distributed.initialize(agrees_on_sigterm=False)\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    both = start_two(environ, sys.executable, "-c", script)
+    try:
+        assert [each.stdout.readline() for each in both] == ["ready\n"] * 2
+        for each in both:
+            each.terminate()
+        assert [each.wait(timeout=60) for each in both] == [-signal.SIGTERM] * 2
+    finally:
+        for each in both:
+            each.kill()
+            each.communicate()
 
 
 @pytest.mark.real_data
