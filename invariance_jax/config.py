@@ -18,6 +18,9 @@ import ml_collections
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.transforms import Domain
 
+# How the label of a network begins that took its weights from a file.
+WEIGHTS_LABEL = "weights "
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -247,7 +250,7 @@ class ExperimentConfig:
         if steps:
             return self.augment.label
         if self.model.weights:
-            return f"weights {pathlib.Path(self.model.weights).name}"
+            return WEIGHTS_LABEL + pathlib.Path(self.model.weights).name
         return "untrained"
 
     def to_json(self) -> str:
@@ -270,6 +273,34 @@ class QuickstartConfig:
     models: tuple[str, ...]
     augmentations: tuple[str, ...]
     seeds: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """A sweep: every config with every override and seed.
+
+    Attributes:
+        configs: Config files, each with its argument if it takes one.
+        overrides: Each one run's changes, as flags without `--config.`: `augment.name=none`,
+            several separated by spaces; empty for none.
+        seeds: Seeds.
+        evaluate: What is measured after each training, of "trained" and "untrained".
+    """
+
+    configs: tuple[str, ...]
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    evaluate: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("configs", "seeds"):
+            if not getattr(self, name):
+                raise UserError(f"sweep.{name} is empty; expected at least one")
+        for kind in self.evaluate:
+            if kind not in ("trained", "untrained"):
+                raise UserError(
+                    f"sweep.evaluate: {unknown_name('network', kind, ('trained', 'untrained'))}"
+                )
 
 
 # Ranges of numbers, ends included; the type alone would let a slip through.

@@ -11,6 +11,7 @@ import pytest
 from invariance_jax import experiment
 from invariance_jax.commands.quickstart import experiments
 from invariance_jax.config import ExperimentConfig, QuickstartConfig, from_config_dict
+from invariance_jax.errors import UserError
 from invariance_jax.training import loop
 from invariance_jax.training.optimizer import make_schedule
 
@@ -132,5 +133,23 @@ def test_the_originals_recipe_is_the_papers():
     assert values.optimizer.weight_decay == 1e-3 and values.optimizer.weight_decay_on == "all"
 
 
+def test_evaluate_names_a_model_and_its_weights():
+    values = module("evaluate").get_config("vit_mu8,some/vit.npz")
+    # ImageNet itself is not here: digits take its place.
+    values.data.update({"name": "digits", "image_size": 8, "resize_size": 8, "canvas_size": 32})
+    values.eval.split = "validation"
+    config = from_config_dict(ExperimentConfig, values)
+    assert (config.model.name, config.model.weights) == ("vit_mu8", "some/vit.npz")
+    with pytest.raises(
+        UserError, match=r"config\.model\.weights: weights 'some/vit\.npz': no such"
+    ):
+        experiment.make(config).init_state()
+    assert abs(take_one_step(without_weights(config)) - np.log(10)) < 1
+
+
+def without_weights(config):
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=""))
+
+
 def test_every_config_is_tested_here():
-    assert sorted([*RECIPES, "digits", "imagenet64_resnet18", "quickstart"]) == NAMES
+    assert sorted([*RECIPES, "digits", "evaluate", "imagenet64_resnet18", "quickstart"]) == NAMES
