@@ -157,7 +157,7 @@ def test_header_of_a_hostile_size(monkeypatch):
     monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("13 GB taken"))
     file = bytearray(encoded(Image.fromarray(photo(8, 8)), "JPEG"))
     at = file.index(b"\xff\xc0")
-    file[at + 5 : at + 9] = b"\xff\xff\xff\xff"
+    file[at + 5 : at + 9] = b"\xf0\x00\xf0\x00"  # 61,440 x 61,440
     with pytest.raises(DataError, match="cannot decode"):
         decode(bytes(file), 8)
 
