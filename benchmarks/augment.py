@@ -17,8 +17,8 @@ import subprocess
 import sys
 from typing import Any
 
-from augment_case import FORMS, OURS
-from augment_images import SETTINGS
+from augment_case import FORMS, OPERATIONS, OURS
+from augment_images import OPERATION_SETTING, SETTINGS
 from augment_peers import PEERS, core_count
 
 HERE = pathlib.Path(__file__).parent
@@ -81,11 +81,15 @@ def _cases(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     shared |= {"data_dir": arguments.data_dir, "cores": core_count()}
     who = [("pillow", "random_resized_crop")]
     who += [(OURS, name) for name in (*augment.NAMES, *FORMS)]
-    who += [(peer, "random_resized_crop") for peer in PEERS if peer != "pillow"]
+    who += [(peer, "random_resized_crop") for peer in PEERS if peer not in ("pillow", "dm_pix")]
+    operations = [(OURS, name) for name in OPERATIONS]
+    operations += [(peer, "rotate") for peer in PEERS if peer != "pillow"]
+    operations += [("torchvision", "rand_augment")]
+    settings = [*((setting, who) for setting in SETTINGS), (OPERATION_SETTING, operations)]
     return [
         {"setting": dataclasses.asdict(setting), "by": by, "name": name, **shared}
-        for setting in SETTINGS
-        for by, name in who
+        for setting, pairs in settings
+        for by, name in pairs
     ]
 
 
@@ -137,7 +141,7 @@ def main() -> None:
         if case["by"] == "pillow":
             pillow[canvas] = case["result"]
         case["ratio_to_pillow"] = {
-            key: _ratio(case["result"].get(key), pillow[canvas].get(key)) for key in _RATES
+            key: _ratio(case["result"].get(key), pillow.get(canvas, {}).get(key)) for key in _RATES
         }
         said = f"{rate:,.0f} images/s" if rate is not None else case["result"]["reason"]
         progress = f"[{number}/{len(cases)}] canvas {canvas}, {case['by']} {case['name']}: {said}"

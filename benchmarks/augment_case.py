@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 from augment_images import Setting, load_images
-from augment_peers import PEERS, Unavailable, timed
+from augment_peers import DEGREES, PEERS, Unavailable, timed
 
 OURS = "ours"
 # `random_resized_crop` with one form of the resample, whatever the platform would get.
 FORMS = ("dense", "banded")
+# Operations on images of the output's size, which follow a variant or stand alone.
+OPERATIONS = ("rotate", "rand_augment", "auto_augment", "random_erasing", "mixup", "cutmix")
 
 
 def _batch(case: dict[str, Any]) -> tuple[Any, ...]:
@@ -57,18 +59,50 @@ def _one_form(form: str, size: int) -> Any:
     return crop
 
 
+def _operation(name: str) -> Any:
+    """A function of (keys, images uint8), a whole batch each."""
+    import jax
+
+    from invariance_jax import augment
+
+    if name in augment.MIXINGS:
+        mixing = augment.MIXINGS[name]()
+
+        def mix(keys: Any, images: Any) -> Any:
+            labels = jax.nn.one_hot(np.arange(len(images)), 1000)
+            return mixing(keys[0], images.astype(np.float32) / 255, labels)
+
+        return mix
+    policies = {**augment.POLICIES, "rotate": lambda: _random_rotation}
+    return jax.vmap(lambda key, image: policies[name]()(key, image.astype(np.float32) / 255))
+
+
+def _random_rotation(key: Any, image: Any) -> Any:
+    """The same range of angles as the peers draw from."""
+    import jax
+
+    from invariance_jax.transforms import TRANSFORMS
+
+    angle = jax.random.uniform(key, minval=-DEGREES, maxval=DEGREES)
+    return TRANSFORMS["rotate"].apply(image, angle)
+
+
 def ours(case: dict[str, Any]) -> dict[str, Any]:
-    """Times one augmentation, or one form of it, as one jitted call."""
+    """Times one augmentation, one form of it, or one operation, as one jitted call."""
     import jax
 
     from invariance_jax import augment
 
     size = case["setting"]["size"]
     name = case["name"]
-    one = _one_form(name, size) if name in FORMS else augment.get(name, size=size)
     arguments = _batch(case)
+    if name in OPERATIONS:
+        function, arguments = _operation(name), arguments[:2]
+    else:
+        one = _one_form(name, size) if name in FORMS else augment.get(name, size=size)
+        function = jax.vmap(one)
     begin = time.perf_counter()
-    program = jax.jit(jax.vmap(one)).lower(*arguments).compile()
+    program = jax.jit(function).lower(*arguments).compile()
     compile_seconds = time.perf_counter() - begin
     run = functools.partial(program, *arguments)
     result = timed(lambda: jax.block_until_ready(run()), case["repeats"])

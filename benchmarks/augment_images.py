@@ -30,6 +30,8 @@ class Setting:
 
 # The usual photo of ImageNet on its canvas, and Tiny ImageNet's.
 SETTINGS = (Setting(512, 375, 500, 224), Setting(64, 64, 64, 64))
+# For operations on images that are resampled already.
+OPERATION_SETTING = Setting(224, 224, 224, 224)
 
 
 def load_images(

@@ -14,6 +14,7 @@ from augment_images import Setting, load_images
 from PIL import Image
 
 AREA, ASPECT, TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10
+DEGREES = 30
 
 
 class Unavailable(Exception):
@@ -101,77 +102,121 @@ def pillow(case: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def augmax(case: dict[str, Any]) -> dict[str, Any]:
-    """Augmax's `RandomSizedCrop`: bilinear without antialias, so less work than ours."""
-    try:
-        import augmax as library
-    except ImportError as error:
-        raise Unavailable(f"not importable: {error}") from error
+def _mapped(case: dict[str, Any], one: Callable[[Any, Any], Any]) -> dict[str, Any]:
+    """Times a JAX library's operation of (key, image uint8) over the batch, as one program."""
     import jax
     import jax.numpy as jnp
 
-    setting = Setting(**case["setting"])
-    images = load_images(setting, case["batch"], case["seed"], None)
+    images = load_images(Setting(**case["setting"]), case["batch"], case["seed"], None)
     images = jnp.asarray(np.stack(images))
-    chain = library.Chain(
-        library.ByteToFloat(), library.RandomSizedCrop(setting.size, setting.size)
-    )
-    function = jax.jit(jax.vmap(chain))
     keys = jax.random.split(jax.random.key(case["seed"]), case["batch"])
+    function = jax.jit(jax.vmap(one))
     try:
         return timed(lambda: jax.block_until_ready(function(keys, images)), case["repeats"])
     except Exception as error:  # its internals may not fit this JAX: that is a finding
         raise Unavailable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
 
+def augmax(case: dict[str, Any]) -> dict[str, Any]:
+    """Augmax's `RandomSizedCrop` (no antialias, so less work than ours) and `Rotate`."""
+    try:
+        import augmax as library
+    except ImportError as error:
+        raise Unavailable(f"not importable: {error}") from error
+    size = case["setting"]["size"]
+    makers = {
+        "random_resized_crop": lambda: library.RandomSizedCrop(size, size),
+        "rotate": lambda: library.Rotate((-DEGREES, DEGREES)),
+    }
+    return _mapped(case, library.Chain(library.ByteToFloat(), _of(makers, case)()))
+
+
 def dm_pix(case: dict[str, Any]) -> dict[str, Any]:
-    """dm_pix crops at a fixed size only."""
-    raise Unavailable("dm_pix has no random resized crop")
+    """dm_pix's `rotate`; it has no crop of random size."""
+    try:
+        import dm_pix as library
+        import jax
+    except ImportError as error:
+        raise Unavailable(f"not importable: {error}") from error
+
+    def rotate(key: Any, image: Any) -> Any:
+        angle = jax.random.uniform(key, minval=-DEGREES, maxval=DEGREES) * np.float32(np.pi / 180)
+        return library.rotate(image.astype(np.float32) / 255, angle, mode="constant")
+
+    return _mapped(case, _of({"rotate": rotate}, case))
 
 
-def _cuda(case: dict[str, Any]) -> tuple[Any, Any]:
-    """Torch and the batch on the GPU; [batch, 3, height, width] uint8."""
+def _of(makers: dict[str, Callable[..., Any]], case: dict[str, Any]) -> Callable[..., Any]:
+    """The operation that the case names."""
+    if case["name"] not in makers:
+        raise Unavailable(f"{case['by']} has no {case['name']}")
+    return makers[case["name"]]
+
+
+def _torch(case: dict[str, Any]) -> tuple[Any, Any]:
+    """Torch, and the batch on the GPU if there is one; [batch, 3, height, width] uint8."""
     try:
         import torch
     except ImportError as error:
         raise Unavailable(f"not importable: {error}") from error
-    if not torch.cuda.is_available():
-        raise Unavailable("torch sees no CUDA device")
     images = load_images(Setting(**case["setting"]), case["batch"], case["seed"], None)
-    return torch, torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().cuda()
+    images = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return torch, images.cuda() if torch.cuda.is_available() else images
 
 
 def torchvision(case: dict[str, Any]) -> dict[str, Any]:
-    """Torchvision's v2 `RandomResizedCrop` on the GPU, image by image: a batch shares one box."""
-    torch, images = _cuda(case)
+    """Torchvision's v2 transforms, image by image: it draws one box or angle for a batch."""
+    torch, images = _torch(case)
     try:
         from torchvision.transforms import v2
     except ImportError as error:
         raise Unavailable(f"not importable: {error}") from error
-    crop = v2.RandomResizedCrop(case["setting"]["size"], scale=AREA, ratio=ASPECT, antialias=True)
+    size = case["setting"]["size"]
+    makers = {
+        "random_resized_crop": lambda: v2.RandomResizedCrop(
+            size, scale=AREA, ratio=ASPECT, antialias=True
+        ),
+        "rotate": lambda: v2.RandomRotation(DEGREES, v2.InterpolationMode.BILINEAR),
+        "rand_augment": v2.RandAugment,
+    }
+    operation = _of(makers, case)()
 
     def batch() -> None:
-        torch.stack([crop(image) for image in images]).float().div_(255)
-        torch.cuda.synchronize()
+        torch.stack([operation(image) for image in images]).float().div_(255)
+        _wait(torch)
 
     return timed(batch, case["repeats"])
 
 
 def kornia(case: dict[str, Any]) -> dict[str, Any]:
-    """Kornia's `RandomResizedCrop` on the GPU: a box for each image, without antialias."""
-    torch, images = _cuda(case)
+    """Kornia's random crop (a box for each image, without antialias) and rotation, compiled."""
+    torch, images = _torch(case)
     try:
         import kornia.augmentation as library
     except ImportError as error:
         raise Unavailable(f"not importable: {error}") from error
     size = (case["setting"]["size"],) * 2
-    crop = library.RandomResizedCrop(size, scale=AREA, ratio=ASPECT, cropping_mode="resample")
+    makers = {
+        "random_resized_crop": lambda: library.RandomResizedCrop(
+            size, scale=AREA, ratio=ASPECT, cropping_mode="resample"
+        ),
+        "rotate": lambda: library.RandomRotation(DEGREES, p=1.0, align_corners=False),
+    }
+    operation = _of(makers, case)()
+    function = lambda x: operation(x.float().div(255))  # noqa: E731
+    if torch.cuda.is_available():
+        function = torch.compile(function)
 
     def batch() -> None:
-        crop(images.float().div(255))
-        torch.cuda.synchronize()
+        function(images)
+        _wait(torch)
 
     return timed(batch, case["repeats"])
+
+
+def _wait(torch: Any) -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 PEERS = {

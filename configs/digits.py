@@ -19,6 +19,8 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.model.name = model
     config.model.dtype = "float32"
     config.model.bn_group = 0
+    config.model.weights = ""
+    config.model.remat = False
 
     config.data = ml_collections.ConfigDict()
     config.data.name = "digits"
@@ -38,6 +40,8 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = augmentation or "none"
+    config.augment.policies = ()
+    config.augment.mixing = ()
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adamw(b2=0.95)"
@@ -45,6 +49,8 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 100
     config.optimizer.weight_decay = 0.05
+    config.optimizer.weight_decay_on = "all"
+    config.optimizer.clip_norm = 0.0
 
     config.train = ml_collections.ConfigDict()
     config.train.batch_size = 64
@@ -54,14 +60,26 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 600
     config.train.keep_checkpoints = 2
     config.train.label_smoothing = 0.0
+    config.train.loss = "cross_entropy"
+    config.train.accumulate = 1
+    config.train.ema = 0.0
 
     config.eval = ml_collections.ConfigDict()
     config.eval.split = "validation"
     config.eval.batch_size = 120
     config.eval.grid_batch_size = 40
+    config.eval.memory = 2**31
+    config.eval.shard_size = 512
+    config.eval.features = ()
+    config.eval.pooling = "mean"
+    config.eval.equivariance = False
+    config.eval.per_class = False
     config.eval.domain = "pixel"
     config.eval.seed = 0
 
     config.mesh = ml_collections.ConfigDict()
     config.mesh.data = 0
+    config.mesh.model = 1
+    config.mesh.parameters = "replicated"
+    config.mesh.peak_flops = 0.0
     return config

@@ -1,34 +1,47 @@
 """The mesh of devices and how arrays lie on it; the same code on one CPU and on many hosts."""
 
+from typing import Any
+
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from invariance_jax.errors import UserError
 
-DATA_AXIS = "data"
+DATA_AXIS, MODEL_AXIS = "data", "model"
 
 
-def make_mesh(data: int = 0) -> Mesh:
-    """Makes a mesh of one axis, `data`.
+def make_mesh(data: int = 0, model: int = 1) -> Mesh:
+    """Makes a mesh of two axes, `data` and `model`.
 
     Args:
-        data: How many devices share the batch; 0 for all there are.
+        data: How many parts the batch is divided into; 0 for as many as there are devices for.
+        model: How many devices share each part, and the parameters that are divided over them.
 
     Returns:
-        The mesh, over the first devices.
+        The mesh, over the first `data * model` devices.
 
     Raises:
-        UserError: There are fewer devices.
+        UserError: There are fewer devices, or not a multiple of `model`.
     """
     available = jax.devices()
-    count = data or len(available)
-    if count > len(available):
+    if len(available) % model:
         raise UserError(
-            f"config.mesh.data is {count}; expected 0 (all) to {len(available)}, "
-            f"the number of devices here"
+            f"config.mesh.model is {model}; expected a divisor of {len(available)}, the number of "
+            "devices here"
+        )
+    most = len(available) // model
+    count = data or most
+    if count > most:
+        raise UserError(
+            f"config.mesh.data is {count}; expected 0 (all) to {most}, the number of devices here "
+            f"({len(available)}) by config.mesh.model ({model})"
         )
     return jax.make_mesh(
-        (count,), (DATA_AXIS,), devices=available[:count], axis_types=(AxisType.Auto,)
+        (count, model),
+        (DATA_AXIS, MODEL_AXIS),
+        devices=available[: count * model],
+        axis_types=(AxisType.Auto, AxisType.Auto),
     )
 
 
@@ -51,7 +64,7 @@ def by_example(mesh: Mesh) -> NamedSharding:
         mesh: The devices.
 
     Returns:
-        The sharding.
+        The sharding; along the model axis every device holds the same part.
     """
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
@@ -73,3 +86,46 @@ def check_divisible(field: str, batch_size: int, mesh: Mesh) -> None:
             f"{field} is {batch_size}; expected a multiple of {count}, "
             f"the number of devices that share it (config.mesh.data)"
         )
+
+
+def local_mesh(mesh: Mesh) -> Mesh:
+    """Makes a mesh of the devices that this process has of a mesh.
+
+    Args:
+        mesh: The devices of all processes.
+
+    Returns:
+        A mesh of one axis, `data`.
+    """
+    mine = [each for each in mesh.devices.flat if each.process_index == jax.process_index()]
+    return jax.make_mesh((len(mine),), (DATA_AXIS,), devices=mine, axis_types=(AxisType.Auto,))
+
+
+def to_host(arrays: Any) -> Any:
+    """Copies a tree of arrays to the host, whole, whatever lies on other processes' devices.
+
+    Args:
+        arrays: A pytree of arrays; every process calls this with the same one.
+
+    Returns:
+        The same tree of numpy arrays.
+    """
+
+    def one(array: Any) -> Any:
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            if not array.is_fully_replicated:
+                return multihost_utils.process_allgather(array, tiled=True)
+            array = array.addressable_data(0)
+        return jax.device_get(array)
+
+    return jax.tree.map(one, arrays)
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come here.
+
+    Args:
+        name: Of the place; every process names the same one.
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,26 +1,43 @@
 """Augmentation variants: distributions over source boxes, resampled inside the jitted step.
 
 Beside them stand random operations on images that are already resampled (`rand_augment`,
-`auto_augment`, `random_erasing`) and on batches with their labels (`mixup`, `cutmix`).
+`auto_augment`, `random_erasing`, `random_transform`) and on batches with their labels (`mixup`,
+`cutmix`).
 """
 
 from invariance_jax.augment.augmentation import Augmentation
 from invariance_jax.augment.boxes import Box
+from invariance_jax.augment.composed import (
+    MIXINGS,
+    POLICIES,
+    OneMixing,
+    WithPolicies,
+    one_mixing,
+    with_policies,
+)
 from invariance_jax.augment.erasing import random_erasing
 from invariance_jax.augment.mixing import cutmix, mixup
 from invariance_jax.augment.policies import auto_augment, rand_augment
-from invariance_jax.augment.policy_tables import POLICIES
+from invariance_jax.augment.policy_tables import AUTOAUGMENT_POLICIES
+from invariance_jax.augment.random_transform import random_transform
 from invariance_jax.augment.variants import NAMES, get
 
 __all__ = [
+    "AUTOAUGMENT_POLICIES",
+    "MIXINGS",
     "NAMES",
     "POLICIES",
     "Augmentation",
     "Box",
+    "OneMixing",
+    "WithPolicies",
     "auto_augment",
     "cutmix",
     "get",
     "mixup",
+    "one_mixing",
     "rand_augment",
     "random_erasing",
+    "random_transform",
+    "with_policies",
 ]

@@ -10,6 +10,7 @@ from invariance_jax.augment.boxes import Box, Size, Window, source_box
 from invariance_jax.augment.crops import CenterCrop, RandomResizedCrop
 from invariance_jax.augment.pytree import pytree
 from invariance_jax.augment.resized import CropOfCenterCrop, ResizedCenterCrop, ResizedRandomCrop
+from invariance_jax.errors import UserError
 from invariance_jax.transforms import resample
 from invariance_jax.transforms.resize import Axis, resize_box
 
@@ -62,10 +63,32 @@ class Augmentation:
 
         Returns:
             The augmented image, float32 in [0, 1], not normalised.
+
+        Raises:
+            UserError: The canvas is not uint8 [height, width, 3].
         """
+        _check_canvas(canvas)
         key_box, key_flip = jax.random.split(key)
         windows = self.boxes(key_box, height, width)
         flip = jax.random.bernoulli(key_flip, self.flip_probability)
+        return self.render(canvas, windows, flip)
+
+    def render(
+        self,
+        canvas: UInt8[Array, "canvas_height canvas_width 3"],
+        windows: tuple[Window, ...],
+        flip: Bool[Array, ""],
+    ) -> Float[Array, "{self.size} {self.size} 3"]:
+        """Makes the image that given windows show, without randomness.
+
+        Args:
+            canvas: uint8 pixels with the image in the upper left corner of zeros.
+            windows: One for each resampling, as `boxes` draws them.
+            flip: Whether the image is mirrored left to right.
+
+        Returns:
+            The image, float32 in [0, 1], not normalised.
+        """
         rows = [_axis(window, 0, jnp.bool_(False)) for window in windows]
         # Mirrored once, at the end.
         mirror = [jnp.bool_(False)] * (len(windows) - 1) + [flip]
@@ -89,6 +112,16 @@ class Augmentation:
         for axis, size, out_size in zip(axes[1:], sides[1:-1], sides[2:], strict=True):
             product = jnp.matmul(axis.dense(out_size, size), product, precision=resample.PRECISION)
         return product
+
+
+def _check_canvas(canvas: Array) -> None:
+    if canvas.ndim != 3 or canvas.shape[2] != 3 or 0 in canvas.shape:
+        raise UserError(
+            f"canvas has shape {canvas.shape}; expected [height, width, 3], one image (map over a "
+            "batch with jax.vmap)"
+        )
+    if canvas.dtype != jnp.uint8:
+        raise UserError(f"canvas is {canvas.dtype}; expected uint8, as images are decoded")
 
 
 def _axis(window: Window, axis: int, flip: Bool[Array, ""]) -> Axis:

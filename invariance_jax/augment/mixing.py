@@ -1,10 +1,15 @@
-"""Mixup and CutMix: images of a batch mixed in pairs, and their labels with them."""
+"""Mixup and CutMix: images of a batch mixed in pairs, and their labels with them.
+
+An image's partner is the one before it in the global batch. The batch is a random draw already,
+so this is as random as a permutation; and where the batch is spread over devices, each sends one
+image to its neighbour where a permutation would send all to all.
+"""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from invariance_jax.augment.boxes import Box
 from invariance_jax.augment.checks import check_number
@@ -12,39 +17,46 @@ from invariance_jax.augment.erasing import inside
 
 Images = Float[Array, "batch height width channels"]
 Labels = Float[Array, "batch classes"]
-Partners = Int[Array, "batch"]
 
 # A Beta distribution is all but an atom below the one and above the other.
 _SMALLEST_ALPHA, _LARGEST_ALPHA = 1e-3, 1e3
 
 
-def mix(
-    images: Images, labels: Labels, partners: Partners, weight: Float[Array, ""]
-) -> tuple[Images, Labels]:
+def partners(values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+    """What belongs to each image's partner.
+
+    Args:
+        values: Images or labels, [batch, ...].
+
+    Returns:
+        The value before each; the last one before the first.
+    """
+    return jnp.roll(values, 1, axis=0)
+
+
+def mix(images: Images, labels: Labels, weight: Float[Array, ""]) -> tuple[Images, Labels]:
     """Mixes each image and its label with those of its partner.
 
     Args:
         images: float32 [batch, height, width, channels].
         labels: Probabilities of classes, float32 [batch, classes].
-        partners: For each image the position of another, int32 [batch].
         weight: Share of the image itself, 0 to 1.
 
     Returns:
         weight × image + (1 - weight) × partner, and the labels likewise.
     """
     return (
-        weight * images + (1 - weight) * images[partners],
-        weight * labels + (1 - weight) * labels[partners],
+        weight * images + (1 - weight) * partners(images),
+        weight * labels + (1 - weight) * partners(labels),
     )
 
 
-def paste(images: Images, labels: Labels, partners: Partners, box: Box) -> tuple[Images, Labels]:
+def paste(images: Images, labels: Labels, box: Box) -> tuple[Images, Labels]:
     """Pastes a rectangle of each image's partner into it, at the same place.
 
     Args:
         images: float32 [batch, height, width, channels].
         labels: Probabilities of classes, float32 [batch, classes].
-        partners: For each image the position of another, int32 [batch].
         box: The rectangle in whole pixels, within the image.
 
     Returns:
@@ -54,14 +66,14 @@ def paste(images: Images, labels: Labels, partners: Partners, box: Box) -> tuple
     pasted = inside(box, height, width)
     share = box.height * box.width / (height * width)
     return (
-        jnp.where(pasted[None, :, :, None], images[partners], images),
-        (1 - share) * labels + share * labels[partners],
+        jnp.where(pasted[None, :, :, None], partners(images), images),
+        (1 - share) * labels + share * partners(labels),
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mixup:
-    """Mixes a batch with a permutation of itself; see `mixup`.
+    """Mixes every image of a batch with its partner; see `mixup`.
 
     Attributes:
         alpha: Of the Beta(alpha, alpha) distribution of the weight.
@@ -80,9 +92,7 @@ class Mixup:
         Returns:
             Mixed images and labels, same shapes and dtypes.
         """
-        key_weight, key_partners = jax.random.split(key)
-        weight = jax.random.beta(key_weight, self.alpha, self.alpha)
-        return mix(images, labels, jax.random.permutation(key_partners, len(images)), weight)
+        return mix(images, labels, jax.random.beta(key, self.alpha, self.alpha))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,9 +136,7 @@ class CutMix:
         Returns:
             Mixed images and labels, same shapes and dtypes.
         """
-        key_box, key_partners = jax.random.split(key)
-        box = self.sample_box(key_box, *images.shape[1:3])
-        return paste(images, labels, jax.random.permutation(key_partners, len(images)), box)
+        return paste(images, labels, self.sample_box(key, *images.shape[1:3]))
 
 
 def _span(

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from invariance_jax.augment.checks import check_whole
-from invariance_jax.augment.policy_tables import POLICIES, SubPolicy
+from invariance_jax.augment.policy_tables import AUTOAUGMENT_POLICIES, SubPolicy
 from invariance_jax.errors import lookup
 from invariance_jax.transforms import AUTOAUGMENT
 
@@ -255,4 +255,4 @@ def auto_augment(policy: str = "imagenet") -> AutoAugment:
     Raises:
         UserError: No such policy.
     """
-    return AutoAugment(table=lookup(POLICIES, policy, "policy"))
+    return AutoAugment(table=lookup(AUTOAUGMENT_POLICIES, policy, "policy"))

@@ -97,6 +97,6 @@ _SVHN: tuple[SubPolicy, ...] = (
     (("shear_x", 0.7, 2), ("invert", 0.1, 0)),
 )
 
-POLICIES: Mapping[str, tuple[SubPolicy, ...]] = MappingProxyType(
+AUTOAUGMENT_POLICIES: Mapping[str, tuple[SubPolicy, ...]] = MappingProxyType(
     {"imagenet": _IMAGENET, "cifar10": _CIFAR10, "svhn": _SVHN}
 )

@@ -46,15 +46,32 @@ class ResizedCenterCrop:
             The part of the source that the crop shows. It leaves what is visible where a
             translation moves zeros into view.
         """
+        key_y, key_x = jax.random.split(key)
+        grid = _resized_grid(self.resize, height, width)
+        sides = (grid.height, grid.width) if self.moved == "image" else (self.size, self.size)
+        down, right = shift(key_y, self.t, sides[0]), shift(key_x, self.t, sides[1])
+        return self.moved_by(height, width, down=down, right=right)
+
+    def moved_by(
+        self, height: Size, width: Size, *, down: Scalar, right: Scalar
+    ) -> tuple[Window, ...]:
+        """The window after a given translation; `__call__` draws one.
+
+        Args:
+            height: Height of the image in source pixels.
+            width: Width of the image in source pixels.
+            down: How far down the content moves, in resized pixels; fractions are fine.
+            right: How far to the right, likewise.
+
+        Returns:
+            The window.
+        """
         grid = _resized_grid(self.resize, height, width)
         top, left = _center(grid.height, self.size), _center(grid.width, self.size)
-        key_y, key_x = jax.random.split(key)
         if self.moved == "image":
             visible = _whole(height, width)
-            down, right = shift(key_y, self.t, grid.height), shift(key_x, self.t, grid.width)
         else:
             visible = grid.square(top, left, self.size)
-            down, right = shift(key_y, self.t, self.size), shift(key_x, self.t, self.size)
         # The image moves; seen from the source the crop moves the other way.
         box = grid.square(top - down, left - right, self.size)
         return (Window(box=box, cut=_whole(height, width), visible=visible),)

@@ -132,9 +132,43 @@ def evaluation_batches(
     starts = grain.MapDataset.range(
         process_index * local_size, _end(source, batch_size), batch_size
     )
-    positions = starts.map(functools.partial(_consecutive, local_size))
+    rows = starts.map(functools.partial(_consecutive, local_size))
+    return _exactly(source, rows, local_size, canvas_size, workers)
+
+
+def batches_at(
+    source: Source,
+    positions: Int[np.ndarray, "batches batch"],
+    *,
+    canvas_size: int,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Gives the images at chosen positions.
+
+    Args:
+        source: The images.
+        positions: Those of each batch; any that are `len(source)` or more are padding, filled
+            up with the last image, where `mask` is False.
+        canvas_size: Side of the canvas, pixels.
+        workers: Processes that decode; 0 for threads of this process.
+
+    Returns:
+        One batch for each row of `positions`.
+
+    Raises:
+        UserError: The machine has too little shared memory for the workers.
+        DataError: On iteration: an image cannot be decoded or has no label.
+    """
+    rows = grain.MapDataset.source(positions)
+    return _exactly(source, rows, positions.shape[1], canvas_size, workers)
+
+
+def _exactly(
+    source: Source, rows: grain.MapDataset, local_size: int, canvas_size: int, workers: int
+) -> Iterator[Batch]:
+    """Batches of the positions in each row; none may be bad."""
     read = functools.partial(_read, source, canvas_size, workers > 0, False)
-    return _iterate(positions.map(read), local_size, canvas_size, workers, None)
+    return _iterate(rows.map(read), local_size, canvas_size, workers, None)
 
 
 def _local_size(batch_size: int, process_count: int) -> int:

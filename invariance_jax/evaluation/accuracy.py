@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from invariance_jax import devices
 from invariance_jax.augment import Augmentation
@@ -49,6 +49,23 @@ def prepare(augmentation: Augmentation, batch: Batch) -> Array:
     )
 
 
+def rank_of_label(
+    logits: Float[Array, "batch classes"], label: Int[Array, "batch"]
+) -> Int[Array, "batch"]:
+    """How many other classes score at least as high as the true one.
+
+    Args:
+        logits: Scores.
+        label: The true class of each.
+
+    Returns:
+        0 where the true class alone is best. Ties count against the model, and so does a score
+        that is not a number.
+    """
+    true = jnp.take_along_axis(logits, label[:, None], axis=1)
+    return jnp.sum(~(logits < true), axis=1) - 1
+
+
 def make_accuracy_step(model: nn.Module, augmentation: Augmentation, mesh: Mesh) -> AccuracyStep:
     """Makes the jitted function that counts correct images of one batch.
 
@@ -64,15 +81,14 @@ def make_accuracy_step(model: nn.Module, augmentation: Augmentation, mesh: Mesh)
     def step(variables: Any, batch: Batch) -> dict[str, Array]:
         images = normalize(prepare(augmentation, batch))
         logits, _ = model.apply(variables, images, train=False)
-        true = jnp.take_along_axis(logits, batch["label"][:, None], axis=1)
-        # Ties count against the model: equal scores rank before the true class.
-        rank = jnp.sum(logits >= true, axis=1) - 1
+        rank = rank_of_label(logits, batch["label"])
         counts = {"top1": rank < 1, "top5": rank < 5, "images": jnp.ones_like(rank, bool)}
         return {name: jnp.sum(hit & batch["mask"]) for name, hit in counts.items()}
 
     return jax.jit(
         step,
-        in_shardings=(devices.replicated(mesh), devices.by_example(mesh)),
+        # The model's variables stay where training has them, whole or divided.
+        in_shardings=(None, devices.by_example(mesh)),
         out_shardings=devices.replicated(mesh),
     )
 

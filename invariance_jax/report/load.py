@@ -155,11 +155,12 @@ def read_accuracy(path: pathlib.Path) -> list[Accuracy]:
     return entries
 
 
-def read_run(path: pathlib.Path) -> Run:
+def read_run(path: pathlib.Path, extra: Sequence[str] = ()) -> Run:
     """Reads the invariance of one network.
 
     Args:
         path: A NetCDF file as the evaluation writes it.
+        extra: Other variables to keep, of those that the file has.
 
     Returns:
         The run, with the relative invariances in memory.
@@ -170,7 +171,7 @@ def read_run(path: pathlib.Path) -> Run:
     data = results.read(path)
     _check_layout(data, path)
     # The distances behind them are not shown: holding them too would triple the memory.
-    data = data[list(VARIABLES)]
+    data = data[[*VARIABLES, *(name for name in extra if name in data)]]
     for name in VARIABLES:
         if not np.isfinite(data[name].values).all():
             raise UserError(f"{path}: {name} has values that are not finite; did training diverge?")

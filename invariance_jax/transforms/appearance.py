@@ -7,7 +7,7 @@ Image = Float[Array, "height width channels"]
 Scalar = Float[Array, ""]
 
 # ITU-R 601 luma as torchvision's `rgb_to_grayscale` writes it.
-_LUMA = (0.2989, 0.587, 0.114)
+LUMA = (0.2989, 0.587, 0.114)
 
 
 def posterize(image: Image, magnitude: Scalar) -> Image:
@@ -68,7 +68,7 @@ def contrast(image: Image, magnitude: Scalar) -> Image:
         The blended image in [0, 1], same shape and dtype.
     """
     # A sum and not a dot product: accelerators would round a product's factors to fewer bits.
-    mean = jnp.mean(jnp.sum(image * jnp.array(_LUMA, jnp.float32)[None, None, :], axis=-1))
+    mean = jnp.mean(jnp.sum(image * jnp.array(LUMA, jnp.float32)[None, None, :], axis=-1))
     return jnp.clip(image * magnitude + mean * (1.0 - magnitude), 0.0, 1.0)
 
 

@@ -1,5 +1,6 @@
 """The one table of AutoAugment's operations (paper, section 4), with Pillow's semantics."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -43,16 +44,20 @@ _ROWS = (
     ),
 )
 
+# Beyond these a magnitude means nothing.
+_LIMITS = {"posterize": (0.0, 8.0), "rescale": (0.01, 100.0)}
+
 AUTOAUGMENT: Mapping[str, Transform] = MappingProxyType(
     {
         name: Transform(
             name=name,
-            apply=function,
+            function=function,
             magnitudes=magnitudes,
             identity=identity,
             unit=unit,
             family=family,
             signed=signed,
+            limits=_LIMITS.get(name, (-math.inf, math.inf)),
         )
         for name, function, magnitudes, identity, unit, family, signed in _ROWS
     }

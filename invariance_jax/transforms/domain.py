@@ -32,7 +32,7 @@ def in_domain(transform: Transform, domain: Domain) -> Seen:
     """
     choices: dict[str, Seen] = {
         "pixel": lambda image, magnitude: normalize(transform.apply(image, magnitude)),
-        "normalized": lambda image, magnitude: (transform.apply_normalized or transform.apply)(
+        "normalized": lambda image, magnitude: transform.apply_normalized(
             normalize(image), magnitude
         ),
     }

@@ -29,6 +29,22 @@ def interpolation_weights(
     return jnp.maximum(0.0, 1.0 - jnp.abs(coordinates[:, None] - pixels[None, :]))
 
 
+def periodic_weights(coordinates: Float[Array, "out"], size: int) -> Float[Array, "out {size}"]:
+    """Weights of plain bilinear interpolation along one axis that is a circle.
+
+    Args:
+        coordinates: Where to sample, in source pixels; pixel i has its centre at i, and at every
+            i + k * size.
+        size: Number of source pixels, at least 2.
+
+    Returns:
+        One row for each coordinate, of sum 1. Whole coordinates pick single pixels exactly.
+    """
+    pixels = jnp.arange(size, dtype=jnp.float32)
+    ahead = (coordinates[:, None] - pixels[None, :]) % size
+    return jnp.maximum(0.0, 1.0 - jnp.minimum(ahead, size - ahead))
+
+
 def antialiased_weights(
     start: Float[Array, ""],
     length: Float[Array, ""],

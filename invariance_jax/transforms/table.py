@@ -45,16 +45,26 @@ _ROWS = (
 # Where the original's rule on normalised values is another one.
 _ON_NORMALIZED = {"posterize": appearance.posterize_normalized}
 
+# Beyond these a magnitude means nothing: a factor below 0, more bits than a byte has.
+_NOT_NEGATIVE = (0.0, math.inf)
+_LIMITS = {
+    geometric.scale: (0.01, 100.0),
+    appearance.posterize: (0.0, 8.0),
+    appearance.contrast: _NOT_NEGATIVE,
+    appearance.brightness: _NOT_NEGATIVE,
+}
+
 TRANSFORMS: Mapping[str, Transform] = MappingProxyType(
     {
         name: Transform(
             name=name,
-            apply=function,
+            function=function,
             magnitudes=magnitudes,
             identity=identity,
             unit=unit,
             family=family,
-            apply_normalized=_ON_NORMALIZED.get(name),
+            limits=_LIMITS.get(function, (-math.inf, math.inf)),
+            function_normalized=_ON_NORMALIZED.get(name),
         )
         for name, function, magnitudes, identity, unit, family in _ROWS
     }

@@ -49,10 +49,11 @@ def test_programs_agree_and_depend_on_the_key_only(photo, canvas_of, name):
     assert (np.abs(mapped[0] - mapped[1]).max() == 0) == fixed or name == "flip"
 
 
+@pytest.mark.parametrize("shape", [(1, 1000), (1, 1)])
 @pytest.mark.parametrize("name", augment.NAMES)
-def test_a_one_pixel_high_image_is_augmented(canvas_of, name):
-    pixels = np.full((1, 1000, 3), 200, np.uint8)
-    out = jax.jit(augment.get(name, size=8))(KEY, *canvas_of(pixels, 1000))
+def test_an_image_of_few_pixels_is_augmented(canvas_of, name, shape):
+    pixels = np.full((*shape, 3), 200, np.uint8)
+    out = jax.jit(augment.get(name, size=8))(KEY, *canvas_of(pixels, max(shape)))
     assert np.isfinite(out).all()
     if "translate" in name:
         assert (np.asarray(out) <= 200 / 255 + 1e-5).all()
@@ -136,3 +137,17 @@ def test_gradients_of_the_numbers_are_finite(photo, name):
 def test_wrong_options_are_refused(name, overrides, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         augment.get(name, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("canvas", "message"),
+    [
+        (np.zeros((2, 8, 8, 3), np.uint8), r"canvas has shape \(2, 8, 8, 3\); expected \[height,"),
+        (np.zeros((8, 8, 1), np.uint8), r"canvas has shape \(8, 8, 1\)"),
+        (np.zeros((8, 8, 3), np.float32), "canvas is float32; expected uint8"),
+    ],
+)
+def test_what_is_no_canvas_is_refused(canvas, message):
+    for function in (augment.get("none", size=8), jax.jit(augment.get("none", size=8))):
+        with pytest.raises(UserError, match=message):
+            function(KEY, canvas, jnp.int32(8), jnp.int32(8))

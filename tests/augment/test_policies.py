@@ -92,9 +92,9 @@ def test_every_operation_and_sign_is_drawn_as_often():
     assert set(np.unique(signs)) == {-1, 1} and abs(signs.mean()) < 0.03
 
 
-@pytest.mark.parametrize("name", augment.POLICIES)
+@pytest.mark.parametrize("name", augment.AUTOAUGMENT_POLICIES)
 def test_policy_tables_are_well_formed(name):
-    table = augment.POLICIES[name]
+    table = augment.AUTOAUGMENT_POLICIES[name]
     assert len(table) == 25 and all(len(pair) == 2 for pair in table)
     for operation, probability, index in (step for pair in table for step in pair):
         assert AUTOAUGMENT[operation].name == operation
@@ -108,18 +108,24 @@ def test_policy_tables_are_the_published_ones():
     # a row changes one of them.
     def totals(name):
         names, probabilities, indices = zip(
-            *(step for pair in augment.POLICIES[name] for step in pair), strict=True
+            *(step for pair in augment.AUTOAUGMENT_POLICIES[name] for step in pair), strict=True
         )
         return len(set(names)), round(sum(probabilities), 1), sum(indices)
 
-    assert {name: totals(name) for name in augment.POLICIES} == {
+    assert {name: totals(name) for name in augment.AUTOAUGMENT_POLICIES} == {
         "imagenet": (10, 31.0, 159),
         "cifar10": (13, 26.5, 187),
         "svhn": (10, 32.9, 143),
     }
-    assert augment.POLICIES["imagenet"][0] == (("posterize", 0.4, 8), ("rotate", 0.6, 9))
-    assert augment.POLICIES["cifar10"][1] == (("rotate", 0.7, 2), ("translate_x", 0.3, 9))
-    assert augment.POLICIES["svhn"][24] == (("shear_x", 0.7, 2), ("invert", 0.1, 0))
+    assert augment.AUTOAUGMENT_POLICIES["imagenet"][0] == (
+        ("posterize", 0.4, 8),
+        ("rotate", 0.6, 9),
+    )
+    assert augment.AUTOAUGMENT_POLICIES["cifar10"][1] == (
+        ("rotate", 0.7, 2),
+        ("translate_x", 0.3, 9),
+    )
+    assert augment.AUTOAUGMENT_POLICIES["svhn"][24] == (("shear_x", 0.7, 2), ("invert", 0.1, 0))
 
 
 def test_auto_augment_applies_the_steps_of_its_row(image):
@@ -129,7 +135,7 @@ def test_auto_augment_applies_the_steps_of_its_row(image):
         for does in ((False, False), (True, False), (False, True), (True, True)):
             for signs in ((1.0, -1.0), (-1.0, 1.0)):
                 expected = image
-                steps = zip(augment.POLICIES["svhn"][row], does, signs, strict=True)
+                steps = zip(augment.AUTOAUGMENT_POLICIES["svhn"][row], does, signs, strict=True)
                 for (name, _, index), do, sign in steps:
                     magnitude = AUTOAUGMENT[name].magnitudes[index]
                     if do:
@@ -144,7 +150,9 @@ def test_auto_augment_draws_rows_evenly_and_steps_by_their_probability():
     draws = jax.jit(jax.vmap(policy.draw))(KEYS)
     counts = np.bincount(draws.sub_policy, minlength=25)
     assert counts.size == 25 and scipy.stats.chisquare(counts).pvalue > 1e-3
-    probabilities = np.asarray([[step[1] for step in pair] for pair in augment.POLICIES["cifar10"]])
+    probabilities = np.asarray(
+        [[step[1] for step in pair] for pair in augment.AUTOAUGMENT_POLICIES["cifar10"]]
+    )
     for row in range(25):
         applied_steps = np.asarray(draws.applied)[np.asarray(draws.sub_policy) == row]
         for step, probability in enumerate(probabilities[row]):
@@ -159,7 +167,7 @@ def test_auto_augment_draws_rows_evenly_and_steps_by_their_probability():
     "policy",
     [
         augment.rand_augment(n=2, m=20),
-        AutoAugment(table=augment.POLICIES["imagenet"][:3]),
+        AutoAugment(table=augment.AUTOAUGMENT_POLICIES["imagenet"][:3]),
     ],
     ids=["rand_augment", "auto_augment"],
 )

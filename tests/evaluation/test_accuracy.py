@@ -40,3 +40,9 @@ def test_top1_top5_and_padding():
 def test_ties_count_against_the_model():
     found = measure([[0.0] * 10] * 2, label=[0, 9], mask=[True, True])
     assert (found.top1, found.top5) == (0.0, 0.0)
+
+
+def test_scores_that_are_no_numbers_count_against_the_model():
+    broken = [[np.nan] * 10, [np.nan, 9.0, *[0.0] * 8]]
+    found = measure(broken, label=[0, 1], mask=[True, True])
+    assert (found.top1, found.top5) == (0.0, 1 / 2)  # the second is beaten by one class

@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from invariance_jax.training.step import cross_entropy, example_keys
+from invariance_jax.training.step import example_keys, mixing_key
 
 KEY = jax.random.key(0)
 
@@ -21,13 +20,8 @@ def test_an_examples_key_depends_on_seed_step_and_index_alone():
     assert (later != keys).any(axis=1).all()
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
-def test_cross_entropy_is_torchs(smoothing):
-    # torch: the target is (1 - smoothing) at the true class, plus smoothing / classes everywhere.
-    logits = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
-    label = np.array([0, 1])
-    log_probability = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    target = (1 - smoothing) * np.eye(3)[label] + smoothing / 3
-    expected = -(target * log_probability).sum(1)
-    found = cross_entropy(jnp.asarray(logits, jnp.float32), jnp.asarray(label), smoothing)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+def test_the_batchs_key_moves_with_the_step_and_is_no_examples():
+    here, later = (jax.random.key_data(mixing_key(KEY, jnp.int32(s))).tolist() for s in (4, 5))
+    assert here != later
+    last = jnp.asarray([0, 2**31 - 1])  # the first and the last index of int32
+    assert here not in jax.random.key_data(example_keys(KEY, jnp.int32(4), last)).tolist()

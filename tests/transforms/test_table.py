@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from invariance_jax.errors import UserError
 from invariance_jax.transforms import AUTOAUGMENT, TRANSFORMS
 
 GRID = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
@@ -135,3 +136,55 @@ def test_posterize_keeps_the_high_bits():
     image = jnp.asarray([[[255.0, 127.6, 127.4]]]) / 255  # rounded to 255, 128, 127 first
     out = TRANSFORMS["posterize"].apply(image, 1.0) * 255
     np.testing.assert_allclose(out, [[[128.0, 128.0, 0.0]]], atol=1e-4)
+
+
+@ALL
+def test_random_twin_draws_every_magnitude_up_to_the_strongest(transform, image):
+    keys = jax.random.split(jax.random.key(0), 400)
+    drawn = np.asarray(jax.jit(jax.vmap(lambda key: transform.draw(key, strongest=3)))(keys))
+    sizes = np.asarray(transform.magnitudes[:4], np.float32)
+    expected = np.concatenate([sizes, -sizes]) if transform.signed else sizes
+    assert set(drawn.tolist()) == set(expected.tolist())
+    for value, share in zip(*np.unique(np.abs(drawn), return_counts=True), strict=True):
+        chance = np.mean(np.abs(sizes) == value)
+        assert abs(share / 400 - chance) < 5 * (chance * (1 - chance) / 400) ** 0.5 + 1e-9
+    # And it is what `apply` makes of that magnitude.
+    twin = transform.random(keys[0], image, strongest=3)
+    np.testing.assert_array_equal(twin, transform.apply(image, drawn[0]))
+
+
+@ALL
+def test_what_is_no_image_is_refused(transform, image):
+    for wrong, message in (
+        (image[None], r"has shape \(1, 12, 10, 3\); expected \[height, width, 3\]"),
+        (image[..., :1], r"has shape \(12, 10, 1\)"),
+        (image[:0], r"has shape \(0, 10, 3\)"),
+        ((255 * image).astype(jnp.uint8), "is uint8; expected float32"),
+    ):
+        for function in (transform.apply, jax.jit(transform.apply), transform.apply_normalized):
+            with pytest.raises(UserError, match=f"image for {transform.name} {message}"):
+                function(wrong, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("transform", "magnitude", "message"),
+    [
+        (TRANSFORMS["posterize"], 9, r"magnitude of posterize is 9; expected 0 to 8 \(bits\)"),
+        (AUTOAUGMENT["posterize"], -1, "expected 0 to 8"),
+        (TRANSFORMS["scale_zoom_in"], 0.0, r"expected 0\.01 to 100 \(factor\)"),
+        (AUTOAUGMENT["rescale"], 0.0, r"expected 0\.01 to 100"),
+        (TRANSFORMS["increase_contrast"], -0.5, "expected 0 to inf"),
+        (TRANSFORMS["decrease_brightness"], np.float32(-0.5), "expected 0 to inf"),
+        (TRANSFORMS["rotate"], float("nan"), "is nan; expected -inf to inf"),
+        (TRANSFORMS["rotate"], jnp.ones(3), r"has shape \(3,\); expected one number"),
+    ],
+)
+def test_magnitudes_without_a_meaning_are_refused(image, transform, magnitude, message):
+    with pytest.raises(UserError, match=message):
+        transform.apply(image, magnitude)
+
+
+@pytest.mark.parametrize("strongest", [-1, 10, 2.0, True])
+def test_a_strongest_magnitude_outside_the_table_is_refused(image, strongest):
+    with pytest.raises(UserError, match="expected its index in the table, 0 to 9"):
+        TRANSFORMS["rotate"].random(jax.random.key(0), image, strongest=strongest)

@@ -1,0 +1,32 @@
+r"""Weights of torchvision or timm, measured on ImageNet at 224 pixels without any training.
+
+    invariance-jax evaluate --config=configs/evaluate.py:resnet50,resnet50.safetensors \
+        --workdir=workdirs/resnet50 --config.data.data_dir=~/tensorflow_datasets
+
+The argument is MODEL,WEIGHTS. Weights are a .safetensors or .npz file with the names that
+torchvision (ResNets) or timm (vision transformers, such as vit_b16) gives them. Expected: top-1 as
+the file's publisher states it for a centre crop of 224 out of 256 pixels.
+
+The networks of timm that want other means than ImageNet's are measured with ImageNet's.
+"""
+
+import ml_collections
+
+from invariance_jax.configs import imagenet_base
+
+
+def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
+    """Makes the config of one model and its weights."""
+    model, _, weights = argument.partition(",")
+    config = imagenet_base.get_config()
+    config.model.name = model
+    config.model.weights = weights
+    config.model.dtype = "float32"
+    # Nothing is trained.
+    config.augment.name = "none"
+    config.optimizer.warmup_steps = 0
+    config.train.steps = 1
+    config.eval.split = "validation[:10000]"
+    config.eval.batch_size = 256
+    config.eval.memory = 2**32
+    return config

@@ -1,0 +1,157 @@
+"""`config.model.weights`: runs that start from a file, and files that do not fit."""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from invariance_jax import experiment, models
+from invariance_jax.__main__ import main
+from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.configs import digits
+from invariance_jax.evaluation import accuracy_table, results, summary
+
+DIGITS = f"--config={pathlib.Path(__file__).parents[2] / 'configs' / 'digits.py'}"
+SMALL = [
+    "--config.data.train_split=train[:20]",
+    "--config.data.validation_split=validation[:10]",
+    "--config.data.image_size=8",
+    "--config.data.resize_size=8",
+    "--config.train.steps=1",
+    "--config.train.batch_size=8",
+    "--config.optimizer.warmup_steps=0",
+    "--config.optimizer.learning_rate=0.0",
+    "--config.eval.split=validation[:6]",
+    "--config.eval.batch_size=8",
+    "--config.eval.grid_batch_size=8",
+    "--config.mesh.data=1",
+]
+
+
+def config_of(model, weights, **data):
+    values = digits.get_config(model)
+    values.model.weights = str(weights)
+    values.mesh.data = 1
+    values.data.update({"image_size": 8, "resize_size": 8, **data})
+    return from_config_dict(ExperimentConfig, values)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A ViT for 8-pixel digits, not the one that seed 0 draws."""
+    values = dataclasses.replace(config_of("vit_mu8", ""), seed=7)
+    variables = experiment.make(values).init_state().variables
+    path = tmp_path_factory.mktemp("weights") / "seven.safetensors"
+    safetensors.numpy.save_file(models.export_weights("vit_mu8", variables), path)
+    return path
+
+
+def test_a_run_starts_from_the_file(file):
+    state = experiment.make(config_of("vit_mu8", file)).init_state()
+    exported = models.export_weights("vit_mu8", jax.device_get(state.variables))
+    for key, value in safetensors.numpy.load_file(file).items():
+        np.testing.assert_array_equal(exported[key], value, err_msg=key)
+    drawn = experiment.make(config_of("vit_mu8", "")).init_state()
+    assert np.abs(drawn.params["head"]["kernel"] - state.params["head"]["kernel"]).max() > 1e-3
+
+
+def test_training_and_evaluation_from_weights(file, tmp_path, capsys):
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(file.read_bytes())
+    workdir = tmp_path / "run"
+    flags = [f"--workdir={workdir}", f"--config.model.weights={moved}", *SMALL]
+    assert main(["train", f"{DIGITS}:vit_mu8,flip", *flags]) == 0
+    assert main(["evaluate", f"--workdir={workdir}", "--untrained"]) == 0
+    # A run that has a checkpoint needs the file no longer.
+    moved.unlink()
+    assert main(["train", f"{DIGITS}:vit_mu8,flip", *flags]) == 0
+    assert main(["evaluate", f"--workdir={workdir}"]) == 0
+    rows = accuracy_table.read(workdir / "accuracy.csv")
+    assert [row.augmentation for row in rows] == ["weights moved.safetensors", "flip"]
+    # With a learning rate of 0 the trained model is the file's.
+    before, after = (
+        results.read(workdir / "invariance" / f"vit_mu8_{name}_seed0.nc")
+        for name in ("weights_moved_safetensors", "flip")
+    )
+    assert before.attrs["parameters_sha256"] == after.attrs["parameters_sha256"]
+    assert before.attrs["augmentation"] == "weights moved.safetensors"
+
+
+def test_policies_and_mixing_train(tmp_path):
+    policies = "('random_transform(name=\\'rotate\\')', 'random_erasing')"
+    flags = [f"--config.augment.policies={policies}", "--config.augment.mixing=('mixup',)"]
+    assert main(["train", f"{DIGITS}:vit_mu8,none", f"--workdir={tmp_path}", *SMALL, *flags]) == 0
+    assert main(["evaluate", f"--workdir={tmp_path}"]) == 0
+    (row,) = accuracy_table.read(tmp_path / "accuracy.csv")
+    assert row.augmentation == "none + random_transform(name='rotate') + random_erasing + mixup"
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "message"),
+    [
+        ("vit_mu8", ["--config.model.weights=none.npz"], "weights 'none.npz': no such file"),
+        ("vit_mu8", ["--config.model.weights=none.pt"], "expected a .safetensors or .npz file"),
+        ("resnet8", [], "weights do not fit model 'resnet8'"),
+        ("vit_mu8", ["--config.data.image_size=16", "--config.data.resize_size=16"], "pos_embed"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    file, model, flags, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    start = [f"{DIGITS}:{model},flip", "--workdir=x", *SMALL, f"--config.model.weights={file}"]
+    assert main(["train", *start, *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("invariance-jax: config.model.weights") and message in error
+    assert error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_measured_without_a_run(file, tmp_path, capsys):
+    flags = [f"{DIGITS}:vit_mu8", f"--workdir={tmp_path}", *SMALL]
+    layers = "--config.eval.features=('block1',)"
+    assert main(["evaluate", *flags, f"--config.model.weights={file}", layers]) == 0
+    shown = capsys.readouterr()
+    (row,) = accuracy_table.read(tmp_path / "accuracy.csv")
+    assert (row.augmentation, row.steps) == ("weights seven.safetensors", 0)
+    path = tmp_path / "invariance" / "vit_mu8_weights_seven_safetensors_seed0.nc"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    found = results.read(path)
+    expected = experiment.make(config_of("vit_mu8", file)).init_state().variables
+    assert found.attrs["parameters_sha256"] == results.fingerprint(expected)
+    assert results.read(path, "features").feature.values.tolist() == ["embedding", "block1"]
+    assert summary.table(found) in shown.out
+    assert "vit_mu8_weights_seven_safetensors_seed0 grid: 100% 6/6 images" in shown.err
+    # What is shown of the images as they are, is their accuracy.
+    untouched = found.sel(transform="rotate", magnitude=0)
+    assert not untouched.flip.any()
+    np.testing.assert_array_equal(untouched.correct, found.prediction.values == found.label.values)
+
+    # Percentiles by class are added to the finished file without another measurement.
+    classes = "--config.eval.per_class=True"
+    assert main(["evaluate", *flags, f"--config.model.weights={file}", layers, classes]) == 0
+    assert "images" not in capsys.readouterr().err
+    assert results.read(path).identical(found)
+    by_class = results.read(path, "classes")
+    assert by_class.images.sum() == 6 and set(results.groups(path)) == {"classes", "features"}
+
+    # A report tells it from an untrained network.
+    assert main(["report", str(tmp_path), f"--output={tmp_path / 'page'}"]) == 0
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "weights seven.safetensors" in page and "untrained vit_mu8" not in page
+
+
+def test_there_must_be_something_to_measure(tmp_path, capsys):
+    assert main(["evaluate", f"{DIGITS}:vit_mu8", f"--workdir={tmp_path}", *SMALL]) == 2
+    assert "config.model.weights is empty, so that there is nothing" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_network_are_not_measured(file, tmp_path, capsys):
+    flags = [f"{DIGITS}:resnet8", f"--workdir={tmp_path}", f"--config.model.weights={file}"]
+    assert main(["evaluate", *flags, *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "config.model.weights: weights do not fit model 'resnet8'" in error
+    assert error.count("\n") == 1 and list(tmp_path.iterdir()) == []
