@@ -1,4 +1,5 @@
 import io
+import tarfile
 
 import numpy as np
 import pytest
@@ -244,3 +245,13 @@ def test_imagenet_jpeg(real_data):
         np.testing.assert_array_equal(decode(file, 64), np.asarray(whole))
         shrunk = whole.resize((48, 48), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(decode(file, 48), np.asarray(shrunk))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("canvas", [512, 128])
+def test_photos_have_pillow_s_pixels(real_data, canvas):
+    """ImageNet's own files at full size: grey ones, large ones, whatever their cameras wrote."""
+    with tarfile.open(real_data / "ilsvrc2012-sample" / "ILSVRC2012_img_val.tar") as archive:
+        for member in archive.getmembers()[:40]:
+            file = archive.extractfile(member).read()
+            np.testing.assert_array_equal(decode(file, canvas), pillow(file, canvas))
