@@ -34,6 +34,11 @@ def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
     config.data.resize_size = 256
     config.data.canvas_size = 512
     config.data.workers = 0
+    config.data.label_feature = "label"
+    config.data.classes = ()
+    config.data.fraction = 1.0
+    config.data.subset_seed = 0
+    config.data.skip_bad_images = False
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = "none"
