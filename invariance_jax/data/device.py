@@ -1,6 +1,7 @@
 """Batches on the devices before they are needed."""
 
 import collections
+import gc
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -48,9 +49,12 @@ def prefetch_to_device(
                 return
             yield moved
     finally:
-        for future in queue:
-            future.cancel()
         # What is running must end before the iterator under it can be closed.
-        executor.shutdown()
+        executor.shutdown(cancel_futures=True)
         if isinstance(iterator, Generator):
             iterator.close()
+        # The last batches hang in reference cycles of Grain's and in JAX's list of host memory to
+        # free: hundreds of MB, shared memory among them, until Python happens to look.
+        queue.clear()
+        moved = iterator = None
+        gc.collect()

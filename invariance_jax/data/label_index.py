@@ -95,7 +95,7 @@ def _identity(folder: pathlib.Path, split: str) -> str:
 def _load(path: pathlib.Path, identity: str) -> Int32[np.ndarray, " image"] | None:
     """The labels in a file, or None if there is no such file or it belongs to other data."""
     try:
-        with np.load(path) as found:
+        with path.open("rb") as file, np.load(file) as found:
             return found["labels"] if found["identity"] == identity else None
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return None

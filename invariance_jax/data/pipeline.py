@@ -20,6 +20,7 @@ from invariance_jax.errors import UserError
 _MOST_THREADS = 16
 # More in a row are no accident: the data set is broken.
 _MOST_BAD_IN_A_ROW = 100
+_LEAST_SHARED_BYTES = 2**16
 
 
 class Batch(TypedDict):
@@ -259,9 +260,11 @@ def _iterate(
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        dataset = batches.to_iter_dataset(options).mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers)
-        )
+        # Labels and sizes are pickled: a file of shared memory for each would cost more.
+        dataset = grain.experimental.WithOptionsIterDataset(
+            batches.to_iter_dataset(options),
+            grain.experimental.DatasetOptions(min_shm_size=_LEAST_SHARED_BYTES),
+        ).mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     else:
         threads = min(_MOST_THREADS, os.cpu_count() or 1)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)

@@ -12,8 +12,10 @@ from jaxtyping import UInt8
 from invariance_jax.errors import UserError
 
 _SHARED_MEMORY = pathlib.Path("/dev/shm")
-# Each worker fills one batch while one waits in its queue and one in the main process.
-_BATCHES_PER_WORKER = 3
+# Each worker fills one batch; one is about to be queued, one is, and one has left the queue.
+_BATCHES_PER_WORKER = 4
+# The consumer works on one; as many are moved to the devices.
+_BATCHES_IN_USE = 3
 
 
 def check_shared_memory(
@@ -34,7 +36,8 @@ def check_shared_memory(
     """
     if not folder.is_dir():
         return
-    needed = workers * _BATCHES_PER_WORKER * batch_size * canvas_size**2 * 3
+    batches = workers * _BATCHES_PER_WORKER + _BATCHES_IN_USE
+    needed = batches * batch_size * canvas_size**2 * 3
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
@@ -66,5 +69,5 @@ def new_canvases(
     try:
         yield canvases
     except BaseException:
-        canvases.unlink_on_del()
+        canvases.shm.unlink()
         raise

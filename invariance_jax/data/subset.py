@@ -99,7 +99,8 @@ def _number(source: Source, wanted: int | str) -> int:
         return wanted
     if wanted in source.class_names:
         return source.class_names.index(wanted)
-    near = difflib.get_close_matches(str(wanted), source.class_names, n=1)
+    text = wanted if isinstance(wanted, str) else ""
+    near = difflib.get_close_matches(text, source.class_names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UserError(
         f"unknown class {wanted!r} of {source.name}; {hint}expected a name or a number, 0 "

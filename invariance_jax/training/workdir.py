@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import orbax.checkpoint as ocp
+
 from invariance_jax import distributed, files
 from invariance_jax.config import ExperimentConfig, differences, from_config_dict
 from invariance_jax.errors import UserError
@@ -15,6 +17,10 @@ _MAY_CHANGE = frozenset(
         "data.data_dir",
         "data.workers",
         "mesh.data",
+        "mesh.model",
+        "mesh.parameters",
+        "mesh.peak_flops",
+        "model.remat",
         "train.checkpoint_every",
         "train.keep_checkpoints",
         "train.evaluate_every",
@@ -89,3 +95,24 @@ def read_config(workdir: pathlib.Path) -> ExperimentConfig:
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     return from_config_dict(ExperimentConfig, values)
+
+
+def is_finished(workdir: pathlib.Path, config: ExperimentConfig) -> bool:
+    """Whether a run has been trained to its end.
+
+    Args:
+        workdir: The run's folder, there or not.
+        config: The run's config.
+
+    Returns:
+        Whether its last complete checkpoint is that of the last step.
+
+    Raises:
+        UserError: The folder belongs to another config.
+    """
+    if not (workdir / _CONFIG).exists():
+        return False
+    _check_same(workdir, config)
+    folder = workdir / "checkpoints"
+    steps = ocp.utils.checkpoint_steps(folder) if folder.exists() else []
+    return max(steps, default=0) == config.train.steps

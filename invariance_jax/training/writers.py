@@ -51,22 +51,23 @@ class MetricWriter:
             self._lines.close()
             self._events.close()
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, float | None]) -> None:
         """Writes one line.
 
         Args:
             step: Steps taken.
-            values: The metrics by name.
+            values: The metrics by name; None, `null` in the file, for what is not known here.
         """
         if not self._open:
             return
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         self._lines.flush()
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+            if value is not None:
+                self._events.add_scalar(name, value, step)
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, float | None]]:
     """Reads the metrics of a run.
 
     Args:

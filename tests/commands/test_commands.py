@@ -92,6 +92,7 @@ def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
         (["train"], "--config is missing"),
         (["train", DIGITS], "--workdir is missing"),
         (["train", "--config=none.py", "--workdir=x"], "--config: "),
+        (["train", "--config=none.py", "--config.seed=1", "--workdir=x"], "--config: "),
         (["train", DIGITS, "--workdir=x", "--wrokdir=y"], "wrokdir"),
         (["train", DIGITS, "--workdir=x", "extra"], "unexpected argument 'extra'"),
         (
