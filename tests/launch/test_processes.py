@@ -185,20 +185,22 @@ def test_one_of_two_killed_the_other_stops_and_one_process_goes_on(environ, one_
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("command", "flags", "message"),
     [
-        ("--config.train.stepz=4", "--config.train.stepz: unknown field 'stepz'"),
-        ("--config.data.train_split=trian", "config.data.train_split: split 'trian'"),
+        ("train", "--config.train.stepz=4", "--config.train.stepz: unknown field 'stepz'"),
+        ("evaluate", "--config.eval.split=trian", "config.eval.split: split 'trian'"),
     ],
 )
-def test_a_mistake_on_one_host_ends_all_with_code_2(flags, message, environ, tmp_path):
+def test_a_mistake_on_one_host_ends_all_with_code_2(command, flags, message, environ, tmp_path):
     script = (
         f'[ $INVARIANCE_JAX_PROCESS_ID = 0 ] || set -- "$@" {flags}; '
         f'exec {sys.executable} -m invariance_jax "$@"'
     )
     workdir = tmp_path / "run"
-    command = ("sh", "-c", script, "sh", "train", config_file(tmp_path, tiny()))
-    both = start_two(environ, *command, f"--workdir={workdir}")
+    words = [command, config_file(tmp_path, tiny()), f"--workdir={workdir}"]
+    if command == "evaluate":
+        words.append("--untrained")
+    both = start_two(environ, "sh", "-c", script, "sh", *words)
     errors = [each.communicate(timeout=120)[1] for each in both]
     assert [each.returncode for each in both] == [2, 2], errors
     assert f"invariance-jax: process 1: {message}" in errors[0]
