@@ -61,7 +61,8 @@ def largest_difference(folder, shards_folder, weights, images):
 
     canvases = [data.to_canvas(source[i]["image"], CANVAS) for i in range(images)]
     crop = jax.jit(lambda *canvas: PREPROCESS(jax.random.key(0), *canvas))
-    pixels = jnp.stack([crop(*canvas) for canvas in canvases])
+    # Bytes, as Pillow gives them.
+    pixels = jnp.stack([jnp.round(255 * crop(*canvas)) / 255 for canvas in canvases])
     z = np.asarray(embed(pixels), np.float64)
 
     def cosine(a, b):
