@@ -1,5 +1,6 @@
 """The whole grid on real photos against a plain loop over the transforms."""
 
+import functools
 import tarfile
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from invariance_jax import augment, data, devices, models
-from invariance_jax.evaluation import invariance
+from invariance_jax.evaluation import accuracy, invariance
 from invariance_jax.evaluation.shards import Shards
 from invariance_jax.transforms import TRANSFORMS, normalize
 
@@ -59,9 +60,8 @@ def largest_difference(folder, shards_folder, weights, images):
     def embed(images):
         return model.apply(variables, normalize(images), train=False)[1]["embedding"]
 
-    canvases = [data.to_canvas(source[i]["image"], CANVAS) for i in range(images)]
-    crop = jax.jit(lambda *canvas: PREPROCESS(jax.random.key(0), *canvas))
-    pixels = jnp.stack([crop(*canvas) for canvas in canvases])
+    batch = next(data.evaluation_batches(source, batch_size=images, canvas_size=CANVAS))
+    pixels = jax.jit(functools.partial(accuracy.prepare, PREPROCESS))(batch)
     z = np.asarray(embed(pixels), np.float64)
 
     def cosine(a, b):
