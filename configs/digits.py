@@ -57,6 +57,12 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.eval.split = "validation"
     config.eval.batch_size = 120
     config.eval.grid_batch_size = 40
+    config.eval.memory = 2**31
+    config.eval.shard_size = 512
+    config.eval.features = ()
+    config.eval.pooling = "mean"
+    config.eval.equivariance = False
+    config.eval.per_class = False
     config.eval.domain = "pixel"
     config.eval.seed = 0
 

@@ -57,6 +57,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval.split = "validation[:500]"
     config.eval.batch_size = 100
     config.eval.grid_batch_size = 20
+    config.eval.memory = 2**31
+    config.eval.shard_size = 512
+    config.eval.features = ()
+    config.eval.pooling = "mean"
+    config.eval.equivariance = False
+    config.eval.per_class = False
     config.eval.domain = "pixel"
     config.eval.seed = 0
 

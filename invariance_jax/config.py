@@ -134,8 +134,19 @@ class EvalConfig:
     Attributes:
         split: Split on which invariance is measured, in TFDS notation: `validation[:1000]`.
         batch_size: Images a forward pass in the validation.
-        grid_batch_size: Images that the invariance grid takes at once; each is embedded at all
-            ten magnitudes of a transform in one forward pass.
+        grid_batch_size: Images that one device embeds in one forward pass of the invariance
+            grid; 0 for as many as fit into `memory`.
+        memory: Bytes of a device's memory that the grid may fill, by estimate; read only where
+            `grid_batch_size` is 0.
+        shard_size: Images of one part of the grid that is saved as a whole: after an
+            interruption at most so many are computed again.
+        features: Features that are compared beside the embedding, by the names that the model
+            gives them: `("stage1_block1",)`.
+        pooling: How feature maps become vectors: "mean" over pixels or tokens, or "none" to
+            keep every position.
+        equivariance: Whether to measure equivariance too; needs disk space for cells x images x
+            features float32 until it is done.
+        per_class: Whether to add percentiles over the images of each class.
         domain: What the grid's transforms act on: "pixel" values, or "normalized" ones as in the
             paper's own code.
         seed: Seed of the permutation behind the baseline.
@@ -144,6 +155,12 @@ class EvalConfig:
     split: str
     batch_size: int
     grid_batch_size: int
+    memory: int
+    shard_size: int
+    features: tuple[str, ...]
+    pooling: Literal["mean", "none"]
+    equivariance: bool
+    per_class: bool
     domain: Domain
     seed: int
 
@@ -232,7 +249,9 @@ _RANGES = {
     "warmup_steps": _FROM_0,
     "weight_decay": _FROM_0,
     "batch_size": _FROM_1,
-    "grid_batch_size": _FROM_1,
+    "grid_batch_size": _FROM_0,
+    "memory": _FROM_1,
+    "shard_size": _FROM_1,
     "steps": _FROM_1,
     "log_every": _FROM_1,
     "evaluate_every": _FROM_1,

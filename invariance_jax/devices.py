@@ -1,6 +1,9 @@
 """The mesh of devices and how arrays lie on it; the same code on one CPU and on many hosts."""
 
+from typing import Any
+
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from invariance_jax.errors import UserError
@@ -73,3 +76,46 @@ def check_divisible(field: str, batch_size: int, mesh: Mesh) -> None:
             f"{field} is {batch_size}; expected a multiple of {count}, "
             f"the number of devices that share it (config.mesh.data)"
         )
+
+
+def local_mesh(mesh: Mesh) -> Mesh:
+    """Makes a mesh of the devices that this process has of a mesh.
+
+    Args:
+        mesh: The devices of all processes.
+
+    Returns:
+        A mesh of one axis, `data`.
+    """
+    mine = [each for each in mesh.devices.flat if each.process_index == jax.process_index()]
+    return jax.make_mesh((len(mine),), (DATA_AXIS,), devices=mine, axis_types=(AxisType.Auto,))
+
+
+def to_host(arrays: Any) -> Any:
+    """Copies a tree of arrays to the host, whole, whatever lies on other processes' devices.
+
+    Args:
+        arrays: A pytree of arrays; every process calls this with the same one.
+
+    Returns:
+        The same tree of numpy arrays.
+    """
+
+    def one(array: Any) -> Any:
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            if not array.is_fully_replicated:
+                return multihost_utils.process_allgather(array, tiled=True)
+            array = array.addressable_data(0)
+        return jax.device_get(array)
+
+    return jax.tree.map(one, arrays)
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has come here.
+
+    Args:
+        name: Of the place; every process names the same one.
+    """
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

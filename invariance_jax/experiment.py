@@ -140,7 +140,6 @@ def make(config: ExperimentConfig) -> Experiment:
     for field, size in (
         ("config.train.batch_size", config.train.batch_size),
         ("config.eval.batch_size", config.eval.batch_size),
-        ("config.eval.grid_batch_size", config.eval.grid_batch_size),
     ):
         devices.check_divisible(field, size, mesh)
     experiment = Experiment(

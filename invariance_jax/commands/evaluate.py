@@ -1,20 +1,22 @@
 """`evaluate`: accuracy and invariance of a run, as a table row and a result file."""
 
+import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 from absl import flags
 
-from invariance_jax import data, devices, experiment, progress
+from invariance_jax import devices, experiment
 from invariance_jax.commands import parsing
 from invariance_jax.config import ExperimentConfig, differences, from_config_dict
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import accuracy_table, grid, results
+from invariance_jax.evaluation import accuracy_table, invariance, percentiles, results, summary
 from invariance_jax.evaluation.accuracy_table import AccuracyRow
+from invariance_jax.evaluation.shards import Shards, differing
 from invariance_jax.experiment import Experiment
 from invariance_jax.training import loop, workdir
 from invariance_jax.training.checkpoints import Checkpoints
@@ -22,16 +24,27 @@ from invariance_jax.transforms import TRANSFORMS
 
 _USAGE = """\
 usage: invariance-jax evaluate --workdir=DIR [--untrained] [--config.eval.FIELD=VALUE ...]
+       invariance-jax evaluate --workdir=DIR --config=FILE.py:ARGUMENT [--config.FIELD=VALUE ...]
 
 Measures top-1 accuracy and relative invariance over 13 transforms x 10 magnitudes of the newest
-checkpoint in DIR, and writes DIR/accuracy.csv and DIR/invariance/NAME.nc.
+checkpoint in DIR, and writes DIR/accuracy.csv and DIR/invariance/NAME.nc. Interrupted, the same
+command goes on where it stopped.
 
 With --untrained the same network is measured as it was before its first step: what the
-architecture alone brings.
+architecture alone brings. With --config there need be no run in DIR: what is measured is the
+network of the config, with the weights in config.model.weights.
 """
 
 # Fields that say where and how to evaluate, not what was trained.
 _MAY_CHANGE = ("eval.", "data.data_dir", "data.workers", "mesh.", "data.validation_split")
+# Fields of which a measurement of invariance does not depend.
+_NO_IDENTITY = frozenset(
+    {
+        *("eval.batch_size", "eval.grid_batch_size", "eval.memory"),
+        *("eval.shard_size", "eval.per_class"),
+        *("data.data_dir", "data.workers", "data.train_split", "data.validation_split"),
+    }
+)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -49,15 +62,39 @@ def run(argv: Sequence[str]) -> None:
         )
 
     folder = _workdir_of(argv)
-    stored = workdir.read_config(folder) if folder else None
+    of_file = any(word.lstrip("-").partition("=")[0] == "config" for word in argv)
+    stored = workdir.read_config(folder) if folder and not of_file else None
     values, _ = parsing.parse(
         argv,
         usage=_USAGE,
         define=define,
-        config=json.loads(stored.to_json()) if stored else None,
+        config="" if of_file else json.loads(stored.to_json()) if stored else None,
     )
     parsing.required(values, "workdir", "DIR")
     config = from_config_dict(ExperimentConfig, values.config)
+    if stored:
+        _check_same_training(folder, stored, config)
+    elif not (config.model.weights or values.untrained):
+        raise UserError(
+            "config.model.weights is empty, so that there is nothing to measure; give a file of "
+            "weights, or --untrained, or leave --config out to measure the run in --workdir"
+        )
+    built = experiment.make(config)
+    if values.untrained or not stored:
+        variables, steps, seconds = built.init_state().variables, 0, 0.0
+    else:
+        variables, steps, seconds = _newest(built, folder)
+    row = evaluate(
+        built, variables, folder, steps=steps, seconds=seconds, overwrite=values.overwrite
+    )
+    if jax.process_index() == 0:
+        print(summary.table(results.read(result_path(folder, config, steps))))
+        print(f"{folder}: {row.model}, {steps} steps, validation top-1 {row.top1:.2%}")
+
+
+def _check_same_training(
+    folder: pathlib.Path, stored: ExperimentConfig, config: ExperimentConfig
+) -> None:
     for path, (there, here) in differences(stored, config).items():
         if not path.startswith(_MAY_CHANGE):
             raise UserError(
@@ -65,23 +102,19 @@ def run(argv: Sequence[str]) -> None:
                 f"evaluate can change only config.eval.*, config.mesh.*, config.data.data_dir, "
                 "config.data.validation_split and config.data.workers"
             )
-    built = experiment.make(config)
-    if values.untrained:
-        variables, steps, seconds = built.init_state().variables, 0, 0.0
-    else:
-        with Checkpoints(folder) as checkpoints:
-            restored = loop.restore_state(built, checkpoints)
-        if restored is None:
-            raise UserError(
-                f"workdir {folder} holds no checkpoint yet; train it first, "
-                "or give --untrained to measure the network before training"
-            )
-        state, saved = restored
-        variables, steps, seconds = state.variables, int(state.step), float(saved["seconds"])
-    row = evaluate(
-        built, variables, folder, steps=steps, seconds=seconds, overwrite=values.overwrite
-    )
-    print(f"{folder}: {row.model}, {steps} steps, validation top-1 {row.top1:.2%}")
+
+
+def _newest(built: Experiment, folder: pathlib.Path) -> tuple[Any, int, float]:
+    """Variables of the newest checkpoint, its step, and how long it took to get there."""
+    with Checkpoints(folder) as checkpoints:
+        restored = loop.restore_state(built, checkpoints)
+    if restored is None:
+        raise UserError(
+            f"workdir {folder} holds no checkpoint yet; train it first, "
+            "or give --untrained to measure the network before training"
+        )
+    state, saved = restored
+    return state.variables, int(state.step), float(saved["seconds"])
 
 
 def _workdir_of(argv: Sequence[str]) -> pathlib.Path | None:
@@ -112,6 +145,20 @@ def result_name(config: ExperimentConfig, steps: int) -> str:
     return "_".join([*words, f"seed{config.seed}"])
 
 
+def result_path(output: pathlib.Path, config: ExperimentConfig, steps: int) -> pathlib.Path:
+    """Says where a model's result file stands.
+
+    Args:
+        output: The folder of all results.
+        config: The run's config.
+        steps: Steps taken; 0 for an untrained model.
+
+    Returns:
+        The path.
+    """
+    return output / "invariance" / f"{result_name(config, steps)}.nc"
+
+
 def evaluate(
     built: Experiment,
     variables: Any,
@@ -126,71 +173,116 @@ def evaluate(
     Args:
         built: The experiment.
         variables: Parameters and batch statistics.
-        output: Folder for `accuracy.csv` and `invariance/NAME.nc`.
+        output: Folder for `accuracy.csv` and `invariance/NAME.nc`; all processes must see it.
         steps: Steps of training; 0 for an untrained model.
         seconds: Time of training.
-        overwrite: Whether a result file of other weights may be replaced.
+        overwrite: Whether a result file of another measurement may be replaced.
 
     Returns:
         The row of the accuracy table.
 
     Raises:
-        UserError: The result file belongs to another model or grid.
+        UserError: The result file belongs to another model or grid, or as `invariance.measure`.
     """
     config = built.config
-    attributes = {
-        "model": config.model.name,
-        # What an untrained network would have been trained with has not touched it.
-        "augmentation": config.training_label(steps),
-        "seed": config.seed,
-        "steps": steps,
-        "dataset": config.data.name,
-        "split": config.eval.split,
-        "domain": config.eval.domain,
-        "parameters_sha256": results.fingerprint(variables),
-        "config": config.to_json(),
-    }
-    path = output / "invariance" / f"{result_name(config, steps)}.nc"
-    if not _already_measured(path, attributes, overwrite):
-        distances = _measure_grid(built, variables, path.stem)
-        examples = [_named(built.evaluation_source, i) for i in range(len(built.evaluation_source))]
-        results.write(
-            results.to_dataset(
-                distances,
-                TRANSFORMS,
-                names=[name for name, _ in examples],
-                labels=[label for _, label in examples],
-                attributes=attributes,
-            ),
-            path,
-        )
+    _measure_invariance(built, devices.to_host(variables), output, steps, overwrite)
     measured = loop.make_validate(built)(variables)
     row = AccuracyRow(
         model=config.model.name,
-        augmentation=str(attributes["augmentation"]),
+        # What an untrained network would have been trained with has not touched it.
+        augmentation=config.training_label(steps),
         seed=config.seed,
         top1=measured.top1,
         steps=steps,
         seconds=seconds,
     )
-    accuracy_table.update(output / "accuracy.csv", row)
+    if jax.process_index() == 0:
+        accuracy_table.update(output / "accuracy.csv", row)
     return row
 
 
-def _named(source: data.Source, index: int) -> tuple[str, int]:
-    example = source[index]
-    return example["name"], example["label"]
+def _measure_invariance(
+    built: Experiment, variables: Any, output: pathlib.Path, steps: int, overwrite: bool
+) -> None:
+    """Writes the result file unless it is there; only process 0 writes what is written once."""
+    config, source = built.config, built.evaluation_source
+    path, lead = result_path(output, config, steps), jax.process_index() == 0
+    shards = Shards(path.with_suffix(".parts"))
+    fingerprint = results.fingerprint(variables)
+    identity = _identity(config, fingerprint)
+    if _already_measured(path, identity, overwrite):
+        if lead:
+            # A kill between the two would leave them.
+            shards.remove()
+            _add_classes(path, built)
+        return
+    if lead:
+        whole = {"images": len(source), "config.eval.shard_size": config.eval.shard_size}
+        shards.claim(identity | whole | {"versions": results.versions()}, overwrite=overwrite)
+    devices.barrier("shards claimed")
+    measured = invariance.measure(
+        built.model,
+        variables,
+        built.preprocess,
+        TRANSFORMS,
+        source,
+        config.eval,
+        shards,
+        image_size=config.data.image_size,
+        canvas_size=config.data.canvas_size,
+        workers=config.data.workers,
+        mesh=built.mesh,
+        description=path.stem,
+    )
+    if measured is not None:
+        attributes = {
+            "model": config.model.name,
+            "augmentation": config.training_label(steps),
+            "seed": config.seed,
+            "steps": steps,
+            "dataset": config.data.name,
+            "split": config.eval.split,
+            "domain": config.eval.domain,
+            "parameters_sha256": fingerprint,
+            "config": config.to_json(),
+            "measurement": json.dumps(identity, sort_keys=True),
+        }
+        dataset = results.to_dataset(measured, TRANSFORMS, attributes=attributes)
+        groups = {}
+        if config.eval.features:
+            groups[results.FEATURES_GROUP] = results.to_features(measured, TRANSFORMS)
+        if config.eval.per_class:
+            groups[results.CLASSES_GROUP] = percentiles.by_class(dataset, source.class_names)
+        results.write(dataset, path, groups)
+        shards.remove()
+    devices.barrier("result written")
 
 
-def _already_measured(path: pathlib.Path, attributes: dict[str, Any], overwrite: bool) -> bool:
+def _identity(config: ExperimentConfig, fingerprint: str) -> dict[str, Any]:
+    """What must be equal for two measurements to be one, as JSON values."""
+    fields = dataclasses.asdict(config)
+    chosen = {
+        f"config.{group}.{name}": value
+        for group in ("data", "eval")
+        for name, value in fields[group].items()
+        if f"{group}.{name}" not in _NO_IDENTITY
+    }
+    identity = {
+        "parameters_sha256": fingerprint,
+        "config.model.name": config.model.name,
+        "config.model.dtype": config.model.dtype,
+        **chosen,
+        "grid": {name: each.magnitudes for name, each in TRANSFORMS.items()},
+    }
+    return json.loads(json.dumps(identity))
+
+
+def _already_measured(path: pathlib.Path, identity: Mapping[str, Any], overwrite: bool) -> bool:
     """Whether the file holds this very measurement; another one is not overwritten in silence."""
     if not path.exists() or overwrite:
         return False
-    found = results.read(path).attrs
-    same = ("parameters_sha256", "dataset", "split")
-    different = [name for name in same if found.get(name) != attributes[name]]
-    ours, theirs = (json.loads(each["config"])["eval"] for each in (attributes, found))
-    different += [f"config.eval.{name}" for name in ours if ours[name] != theirs.get(name)]
+    found = json.loads(results.read(path).attrs.get("measurement", "{}"))
+    different = differing(identity, found)
     if different:
         raise UserError(
             f"{path} holds another measurement (its {', '.join(different)} differ); "
@@ -199,30 +291,13 @@ def _already_measured(path: pathlib.Path, attributes: dict[str, Any], overwrite:
     return True
 
 
-def _measure_grid(built: Experiment, variables: Any, description: str) -> grid.GridDistances:
-    config, source = built.config, built.evaluation_source
-
-    def batches() -> Iterable[data.Batch]:
-        return data.prefetch_to_device(
-            data.evaluation_batches(
-                source,
-                batch_size=config.eval.grid_batch_size,
-                canvas_size=config.data.canvas_size,
-                workers=config.data.workers,
-            ),
-            devices.by_example(built.mesh),
-        )
-
-    with progress.bar(total=len(source), description=description, unit="images") as bar:
-        return grid.measure(
-            built.model,
-            jax.device_put(variables, devices.replicated(built.mesh)),
-            built.preprocess,
-            TRANSFORMS,
-            config.eval.domain,
-            batches,
-            images=len(source),
-            seed=config.eval.seed,
-            mesh=built.mesh,
-            progress=bar.update,
-        )
+def _add_classes(path: pathlib.Path, built: Experiment) -> None:
+    """Adds percentiles by class to a finished file if they are asked for and not there."""
+    if not built.config.eval.per_class or results.CLASSES_GROUP in results.groups(path):
+        return
+    dataset = results.read(path)
+    groups = {name: results.read(path, name) for name in results.groups(path)}
+    groups[results.CLASSES_GROUP] = percentiles.by_class(
+        dataset, built.evaluation_source.class_names
+    )
+    results.write(dataset, path, groups)

@@ -123,6 +123,32 @@ def evaluation_batches(
     return _iterate(positions.map(functools.partial(_read, source, canvas_size)), workers)
 
 
+def batches_at(
+    source: Source,
+    positions: Int[np.ndarray, "batches batch"],
+    *,
+    canvas_size: int,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Gives the images at chosen positions.
+
+    Args:
+        source: The images.
+        positions: Those of each batch; any that are `len(source)` or more are padding, filled
+            up with the last image, where `mask` is False.
+        canvas_size: Side of the canvas, pixels.
+        workers: Processes that decode; 0 for threads of this process.
+
+    Returns:
+        One batch for each row of `positions`.
+
+    Raises:
+        DataError: On iteration: an image cannot be decoded or has no label.
+    """
+    rows = grain.MapDataset.source(positions)
+    return _iterate(rows.map(functools.partial(_read, source, canvas_size)), workers)
+
+
 def _local_size(batch_size: int, process_count: int) -> int:
     if batch_size < 1 or batch_size % process_count:
         raise UserError(

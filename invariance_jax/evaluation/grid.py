@@ -1,183 +1,195 @@
-"""Embeddings over the whole grid of transforms and magnitudes, reduced to distances at once.
+"""The two programs of the evaluation: features of images as they are, and the whole grid.
 
-The embeddings of N images at 13 x 10 cells would not fit in memory for long, their distances
-do. So z, the embedding of each image as it is, is computed first for all images. The second pass
+The features of N images at 130 cells would not fit in memory for long, their distances do. So z,
+the features of each image as it is, is computed first for all images. The second program
 transforms image j, and needs z[j] for the distance to itself and z[i] of the one image i whose
 baseline uses j: pi(i) = j.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from invariance_jax import devices
 from invariance_jax.augment import Augmentation
+from invariance_jax.devices import DATA_AXIS
 from invariance_jax.evaluation import measures
 from invariance_jax.evaluation.accuracy import prepare
+from invariance_jax.evaluation.cells import Cells
+from invariance_jax.evaluation.features import Embed, Layout
 from invariance_jax.transforms import Domain, Transform, in_domain, normalize
 
 Batch = Mapping[str, Array]
-Embed = Callable[[Any, Float[Array, "batch height width 3"]], Float[Array, "batch features"]]
+Step = Callable[[Any, Batch], dict[str, Array]]
+
+# Normalised pixels that differ by less are equal: one grey level is more than 0.01.
+_UNCHANGED = 1e-5
+
+# Every result has the images on one axis, which is spread over the devices.
+_FEATURE_RESULTS = {
+    "features": P(DATA_AXIS),
+    "prediction": P(DATA_AXIS),
+    "correct": P(DATA_AXIS),
+}
+_GRID_RESULTS = {
+    "transformed": P(None, None, None, DATA_AXIS),
+    "baseline": P(None, None, None, DATA_AXIS),
+    "baseline_unchanged": P(None, None, DATA_AXIS),
+    "flip": P(None, DATA_AXIS),
+    "correct": P(None, DATA_AXIS),
+    "difference": P(None, DATA_AXIS),
+}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GridDistances:
-    """Distances of every image at every cell of the grid, float32.
-
-    Attributes:
-        transformed: By distance, [transform, magnitude, image]: d(z_i, z_t,i).
-        baseline: By distance, the same shape: d(z_i, z_t,pi(i)).
-        permutation: pi, [image].
-    """
-
-    transformed: dict[str, np.ndarray]
-    baseline: dict[str, np.ndarray]
-    permutation: np.ndarray
-
-
-def make_embed(model: nn.Module) -> Embed:
-    """Makes the function from images to embeddings.
+def on_mesh(step: Step, mesh: Mesh, results: Mapping[str, P]) -> Step:
+    """Lets every device of the data axis run a step on its own images.
 
     Args:
-        model: The network.
+        step: Of one device.
+        mesh: The devices.
+        results: How each result lies over them.
 
     Returns:
-        `embed(variables, images)`, images float32, normalised.
+        The jitted step of a batch of all devices.
+    """
+    return jax.jit(
+        jax.shard_map(
+            step, mesh=mesh, in_specs=(P(), P(DATA_AXIS)), out_specs=dict(results), check_vma=False
+        )
+    )
+
+
+def make_feature_step(embed: Embed, preprocess: Augmentation, mesh: Mesh) -> Step:
+    """Makes the program that looks at images as they are.
+
+    Args:
+        embed: From `features.make_embed`.
+        preprocess: Canvas to image, without randomness.
+        mesh: The devices.
+
+    Returns:
+        `step(variables, batch)`, batch as `data.Batch`. The result holds "features", float32
+        [batch, length]; "prediction", int32 [batch]; "correct", bool [batch].
     """
 
-    def embed(variables: Any, images: Array) -> Array:
-        _, features = model.apply(variables, images, train=False)
-        return features["embedding"]
+    def step(variables: Any, batch: Batch) -> dict[str, Array]:
+        vectors, logits = embed(variables, normalize(prepare(preprocess, batch)))
+        return {
+            "features": vectors,
+            "prediction": jnp.argmax(logits, axis=-1).astype(jnp.int32),
+            "correct": measures.is_correct(logits, batch["label"]),
+        }
 
-    return embed
+    return on_mesh(step, mesh, _FEATURE_RESULTS)
 
 
 def make_grid_step(
-    embed: Embed, preprocess: Augmentation, transforms: Mapping[str, Transform], domain: Domain
-) -> Callable[..., dict[str, dict[str, Array]]]:
-    """Makes the function that measures one batch of images at every cell; one program.
+    embed: Embed,
+    preprocess: Augmentation,
+    transforms: Mapping[str, Transform],
+    domain: Domain,
+    cells: Cells,
+    layout: Layout,
+    *,
+    cells_at_once: int,
+    equivariance: bool,
+) -> Step:
+    """Makes one device's program that measures its images at every cell.
 
     Args:
-        embed: Normalised images to embeddings.
+        embed: From `features.make_embed`.
         preprocess: Canvas to image, without randomness.
-        transforms: The table; every transform has as many magnitudes.
+        transforms: The table.
         domain: Whether the transforms act on "pixel" or on "normalized" values.
+        cells: Which cells are computed.
+        layout: Where each feature lies in the vectors.
+        cells_at_once: Cells that one forward pass takes.
+        equivariance: Whether to give out the differences z - z_t too.
 
     Returns:
-        `step(variables, batch, z, z_other)`: z embeds the batch's images, z_other the images
-        whose baseline uses them. The result holds "transformed" and "baseline", each by
-        distance, float32 [transform, magnitude, batch].
+        `step(variables, batch)`; beside what `data.Batch` has, the batch holds "features",
+        "prediction" and "correct" of the images as they are, and "features_other", of the images
+        whose baseline uses them. The result holds "transformed" and "baseline", float32 [cell,
+        feature, distance, batch]; "baseline_unchanged", the baseline where the transform changes
+        nothing, [feature, distance, batch]; "flip" and "correct", bool [cell, batch]; with
+        equivariance "difference", float32 [cell, batch, length].
     """
-    table = tuple(transforms.values())
-    magnitudes = jnp.asarray([t.magnitudes for t in table], jnp.float32)
-    # An identity magnitude is one on pixels; on normalised values it may clip.
-    is_identity = jnp.asarray(
-        [[domain == "pixel" and m == t.identity for m in t.magnitudes] for t in table]
-    )
-    # Images in the middle, so that what depends on the magnitude alone (weights, indices) is
-    # computed once and shared by the batch.
-    branches = [jax.vmap(jax.vmap(in_domain(t, domain), (0, None)), (None, 0)) for t in table]
+    # The magnitude is not mapped over: what depends on it alone (weights, indices) is computed
+    # once and shared by the batch.
+    branches = [jax.vmap(in_domain(each, domain), (0, None)) for each in transforms.values()]
+    padded = -(-len(cells) // cells_at_once) * cells_at_once
+    # The last pass is filled up with its last cell again.
+    chosen = jnp.minimum(jnp.arange(padded), len(cells) - 1).reshape(-1, cells_at_once)
+    passes = (jnp.asarray(cells.transform)[chosen], jnp.asarray(cells.magnitude)[chosen])
 
-    def step(variables: Any, batch: Batch, z: Array, z_other: Array) -> dict[str, dict[str, Array]]:
+    def step(variables: Any, batch: Batch) -> dict[str, Array]:
         images = prepare(preprocess, batch)
+        as_they_are = normalize(images)[None]
+        z, z_other = batch["features"], batch["features_other"]
 
-        def one_transform(_: None, cell: tuple[Array, Array, Array]) -> tuple[None, Any]:
-            index, values, unchanged = cell
-            shown = jax.lax.switch(index, branches, images, values)
-            flat = shown.reshape(-1, *images.shape[1:])
-            z_transformed = embed(variables, flat).reshape(*shown.shape[:2], -1)
-            # Another batch shape rounds otherwise; an unchanged image has its own embedding.
-            z_transformed = jnp.where(unchanged[:, None, None], z[None], z_transformed)
-            return None, {
-                name: {
-                    kind: measures.distance(kind, reference[None], z_transformed)
-                    for kind in measures.DISTANCES
-                }
-                for name, reference in (("transformed", z), ("baseline", z_other))
+        def show(cell: tuple[Array, Array]) -> Array:
+            index, magnitude = cell
+            return jax.lax.switch(index, branches, images, magnitude)
+
+        def one_pass(_: None, cells_of_pass: tuple[Array, Array]) -> tuple[None, dict[str, Array]]:
+            shown = jax.lax.map(show, cells_of_pass)
+            # A transform may leave an image as it is, as solarize does one without bright pixels.
+            # It then has its own features: computed again, they would be rounded otherwise, and a
+            # difference of rounding errors has a direction that means nothing.
+            changed = jnp.max(jnp.abs(shown - as_they_are), axis=(2, 3, 4)) > _UNCHANGED
+            vectors, logits = embed(variables, shown.reshape(-1, *images.shape[1:]))
+            z_transformed = jnp.where(
+                changed[..., None], vectors.reshape(cells_at_once, *z.shape), z[None]
+            )
+            logits = logits.reshape(cells_at_once, z.shape[0], -1)
+            correct = measures.is_correct(
+                logits, jnp.broadcast_to(batch["label"], logits.shape[:2])
+            )
+            found = {
+                "transformed": _distances(layout, z[None], z_transformed),
+                "baseline": _distances(layout, z_other[None], z_transformed),
+                "flip": changed & measures.prediction_flip(batch["prediction"][None], logits),
+                "correct": jnp.where(changed, correct, batch["correct"][None]),
             }
+            if equivariance:
+                found["difference"] = z[None] - z_transformed
+            return None, found
 
-        # The scan compiles the model once for all transforms.
-        cells = (jnp.arange(len(table)), magnitudes, is_identity)
-        _, distances = jax.lax.scan(one_transform, None, cells)
-        return distances
+        # The scan compiles the network once for all cells.
+        _, found = jax.lax.scan(one_pass, None, passes)
+        flat = {key: x.reshape(-1, *x.shape[2:])[: len(cells)] for key, x in found.items()}
+        return flat | {"baseline_unchanged": _distances(layout, z_other[None], z[None])[0]}
 
     return step
 
 
-def measure(
-    model: nn.Module,
-    variables: Any,
-    preprocess: Augmentation,
-    transforms: Mapping[str, Transform],
-    domain: Domain,
-    make_batches: Callable[[], Iterable[Batch]],
-    *,
-    images: int,
-    seed: int,
-    mesh: Mesh,
-    progress: Callable[[int], object],
-) -> GridDistances:
-    """Measures a model on every image, transform and magnitude.
+def grid_on_mesh(step: Step, mesh: Mesh, *, equivariance: bool) -> Step:
+    """Lets every device run the grid on its own images.
 
     Args:
-        model: The network.
-        variables: Its parameters and batch statistics.
-        preprocess: Canvas to image, without randomness; `none` as a rule.
-        transforms: The table of transforms.
-        domain: Whether they act on "pixel" or, as in the original, on "normalized" values. The
-            images as they are, are the same in both.
-        make_batches: Gives the images' batches on the devices, in order; called twice.
-        images: How many images there are.
-        seed: Of the permutation behind the baseline.
+        step: From `make_grid_step`.
         mesh: The devices.
-        progress: Called with the number of images just done.
+        equivariance: As given there.
 
     Returns:
-        The distances.
+        The jitted step of a batch of all devices.
     """
-    whole, split = devices.replicated(mesh), devices.by_example(mesh)
-    embed = make_embed(model)
-    embed_batch = jax.jit(
-        lambda variables, batch: embed(variables, normalize(prepare(preprocess, batch))),
-        in_shardings=(whole, split),
-        out_shardings=whole,
-    )
-    grid_step = jax.jit(
-        make_grid_step(embed, preprocess, transforms, domain),
-        in_shardings=(whole, split, split, split),
-        out_shardings=whole,
-    )
+    names = [name for name in _GRID_RESULTS if equivariance or name != "difference"]
+    return on_mesh(step, mesh, {name: _GRID_RESULTS[name] for name in names})
 
-    z = np.concatenate([np.asarray(embed_batch(variables, b)) for b in make_batches()])[:images]
-    permutation = np.random.default_rng(seed).permutation(images)
-    user_of = np.argsort(permutation)  # the image whose baseline uses image j
 
-    shape = (len(transforms), len(next(iter(transforms.values())).magnitudes), images)
-    out = {
-        name: {kind: np.zeros(shape, np.float32) for kind in measures.DISTANCES}
-        for name in ("transformed", "baseline")
-    }
-    put = partial(jax.device_put, device=split)
-    done = 0
-    for batch in make_batches():
-        size = batch["index"].shape[0]
-        # Padding repeats the last image; its results are cut off below.
-        rows = np.minimum(np.arange(done, done + size), images - 1)
-        distances = jax.device_get(grid_step(variables, batch, put(z[rows]), put(z[user_of[rows]])))
-        count = min(size, images - done)
-        for kind in measures.DISTANCES:
-            own = distances["transformed"][kind][..., :count]
-            other = distances["baseline"][kind][..., :count]
-            out["transformed"][kind][..., rows[:count]] = own
-            out["baseline"][kind][..., user_of[rows[:count]]] = other
-        done += count
-        progress(count)
-    return GridDistances(permutation=permutation, **out)
+def _distances(
+    layout: Layout, a: Float[Array, "#cell batch length"], b: Float[Array, "cell batch length"]
+) -> Float[Array, "cell feature distance batch"]:
+    """Every distance of every feature."""
+    found = [
+        jnp.stack(
+            [measures.distance(kind, a[..., part], b[..., part]) for kind in measures.DISTANCES], 1
+        )
+        for part in layout.slices
+    ]
+    return jnp.stack(found, axis=1)

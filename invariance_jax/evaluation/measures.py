@@ -3,10 +3,14 @@
 from typing import Literal
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 Distance = Literal["cosine", "euclidean"]
 DISTANCES: tuple[Distance, ...] = ("cosine", "euclidean")
+
+# Magnitudes 3 to 7 of 0 to 9: neither nearly nothing nor so strong that no network bears it.
+GAP_MAGNITUDES = slice(3, 8)
 
 # The paper's guard against a baseline of zero.
 _EPSILON = 1e-8
@@ -76,3 +80,75 @@ def relative_invariance(
         random other image, negative is farther.
     """
     return (baseline - transformed) / (baseline + _EPSILON)
+
+
+def equivariance_alignment(
+    difference: Float[Array, "*batch features"],
+    difference_other: Float[Array, "*batch features"],
+    shuffled: Float[Array, "*batch features"],
+    shuffled_other: Float[Array, "*batch features"],
+) -> Float[Array, "*batch"]:
+    """How much more alike a transform's effects on two images are than chance would have it.
+
+    An equivariant embedding moves in the same direction whatever the image is.
+
+    Args:
+        difference: d_i = z_i - z_t,i: how the transform moved image i.
+        difference_other: d_pi(i), the same of another image.
+        shuffled: b_i: rows of a matrix that holds all d with every column permuted
+            independently over the images.
+        shuffled_other: b_pi(i).
+
+    Returns:
+        d(b_i, b_pi(i)) - d(d_i, d_pi(i)) with d the cosine distance: above 0, the transform moves
+        both images more alike than chance; at most 2. Where nothing moves it is 0.
+    """
+    return cosine_distance(shuffled, shuffled_other) - cosine_distance(difference, difference_other)
+
+
+def invariance_gap(
+    trained: Float[np.ndarray, "*cells magnitude image"],
+    untrained: Float[np.ndarray, "*cells magnitude image"],
+) -> Float[np.ndarray, "*cells"]:
+    """How much more invariant training made a network.
+
+    Args:
+        trained: Relative invariance of the trained network, magnitudes in the grid's order.
+        untrained: That of the untrained network of the same architecture; the images may differ.
+
+    Returns:
+        The mean over magnitudes 3 to 7 of (median over images of trained - that of untrained).
+    """
+    medians = [np.median(each, axis=-1)[..., GAP_MAGNITUDES] for each in (trained, untrained)]
+    return np.mean(medians[0] - medians[1], axis=-1)
+
+
+def prediction_flip(
+    prediction: Int[Array, "*batch"], logits: Float[Array, "*batch classes"]
+) -> Bool[Array, "*batch"]:
+    """Whether a transform changes what the network says an image is.
+
+    Args:
+        prediction: Class with the highest score before the transform.
+        logits: Scores after it.
+
+    Returns:
+        True where the class with the highest score is another one.
+    """
+    return jnp.argmax(logits, axis=-1) != prediction
+
+
+def is_correct(
+    logits: Float[Array, "*batch classes"], label: Int[Array, "*batch"]
+) -> Bool[Array, "*batch"]:
+    """Whether the true class has the best score; the mean over images is top-1 accuracy.
+
+    Args:
+        logits: Scores.
+        label: True classes.
+
+    Returns:
+        True where it has. A tie with another class counts against the network.
+    """
+    true = jnp.take_along_axis(logits, label[..., None], axis=-1)
+    return jnp.sum(logits >= true, axis=-1) == 1

@@ -4,9 +4,10 @@ import hashlib
 import importlib.metadata
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import h5netcdf
 import jax
 import numpy as np
 import xarray as xr
@@ -14,10 +15,14 @@ import xarray as xr
 from invariance_jax import __version__, files
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import measures
-from invariance_jax.evaluation.grid import GridDistances
+from invariance_jax.evaluation.features import EMBEDDING
+from invariance_jax.evaluation.invariance import Measured
+from invariance_jax.evaluation.shards import explained
 from invariance_jax.transforms import Transform
 
 _DIMENSIONS = ("transform", "magnitude", "image")
+# The NetCDF group of all features, and of percentiles by class.
+FEATURES_GROUP, CLASSES_GROUP = "features", "classes"
 _RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tensorflow-datasets")
 
 
@@ -45,75 +50,139 @@ def versions() -> str:
 
 
 def to_dataset(
-    distances: GridDistances,
-    transforms: Mapping[str, Transform],
-    *,
-    names: Sequence[str],
-    labels: Sequence[int],
-    attributes: Mapping[str, str | int],
+    measured: Measured, transforms: Mapping[str, Transform], *, attributes: Mapping[str, str | int]
 ) -> xr.Dataset:
-    """Labels the distances of one model and adds relative invariance.
+    """Labels what was measured of the embedding and adds relative invariance.
 
     Args:
-        distances: What `grid.measure` returned.
+        measured: What `invariance.measure` returned.
         transforms: The table it used.
-        names: Each image's id.
-        labels: Each image's class.
         attributes: The model's identity, config and seed.
 
     Returns:
-        float32 variables `transformed_D`, `baseline_D` and `relative_invariance_D` for D in
-        "cosine", "euclidean", with dims (transform, magnitude, image).
+        Dims (transform, magnitude, image): float32 `transformed_D`, `baseline_D` and
+        `relative_invariance_D` for D in "cosine", "euclidean"; bool `flip` and `correct`; float32
+        `equivariance_alignment` if it was measured. Coordinates of the image: its label, the
+        class predicted without a transform, and the permutation behind the baseline.
     """
-    table = list(transforms.values())
-    variables = {}
-    for kind in measures.DISTANCES:
-        transformed, baseline = distances.transformed[kind], distances.baseline[kind]
-        invariance = np.asarray(measures.relative_invariance(baseline, transformed))
-        variables[f"relative_invariance_{kind}"] = (_DIMENSIONS, invariance)
-        variables[f"transformed_{kind}"] = (_DIMENSIONS, transformed)
-        variables[f"baseline_{kind}"] = (_DIMENSIONS, baseline)
-    return xr.Dataset(
-        variables,
-        coords={
-            "transform": [t.name for t in table],
-            "magnitude": np.arange(len(table[0].magnitudes), dtype=np.int32),
-            "image": list(names),
-            "magnitude_value": (_DIMENSIONS[:2], np.array([t.magnitudes for t in table])),
-            "unit": ("transform", [t.unit for t in table]),
-            "family": ("transform", [t.family for t in table]),
-            "label": ("image", np.asarray(labels, np.int32)),
-            "permutation": ("image", distances.permutation.astype(np.int32)),
-        },
-        attrs={**attributes, "versions": versions()},
+    variables = {
+        name: (_DIMENSIONS, value) for name, value in _of_feature(measured, EMBEDDING).items()
+    }
+    variables["flip"] = (_DIMENSIONS, measured.flip)
+    variables["correct"] = (_DIMENSIONS, measured.correct)
+    dataset = xr.Dataset(variables, attrs={**attributes, "versions": versions()})
+    return dataset.assign_coords(
+        {
+            **_grid_coordinates(transforms),
+            "image": list(measured.names),
+            "label": ("image", measured.label.astype(np.int32)),
+            "prediction": ("image", measured.prediction.astype(np.int32)),
+            "permutation": ("image", measured.permutation.astype(np.int32)),
+        }
     )
 
 
-def write(dataset: xr.Dataset, path: pathlib.Path) -> None:
+def to_features(measured: Measured, transforms: Mapping[str, Transform]) -> xr.Dataset:
+    """Labels what was measured of every feature, for plots over depth.
+
+    Args:
+        measured: What `invariance.measure` returned.
+        transforms: The table it used.
+
+    Returns:
+        The float32 variables of `to_dataset` with dims (feature, transform, magnitude, image);
+        the embedding is the first feature.
+    """
+    names = list(measured.transformed)
+    by_feature = [_of_feature(measured, name) for name in names]
+    return xr.Dataset(
+        {
+            name: (("feature", *_DIMENSIONS), np.stack([each[name] for each in by_feature]))
+            for name in by_feature[0]
+        },
+        coords={
+            "feature": names,
+            **_grid_coordinates(transforms),
+            "image": list(measured.names),
+        },
+    )
+
+
+def _of_feature(measured: Measured, feature: str) -> dict[str, np.ndarray]:
+    found = {}
+    for kind in measures.DISTANCES:
+        transformed, baseline = (
+            measured.transformed[feature][kind],
+            measured.baseline[feature][kind],
+        )
+        invariance = np.asarray(measures.relative_invariance(baseline, transformed))
+        found[f"relative_invariance_{kind}"] = invariance
+        found[f"transformed_{kind}"] = transformed
+        found[f"baseline_{kind}"] = baseline
+    if measured.alignment:
+        found["equivariance_alignment"] = measured.alignment[feature]
+    return found
+
+
+def _grid_coordinates(transforms: Mapping[str, Transform]) -> dict[str, Any]:
+    table = list(transforms.values())
+    return {
+        "transform": [t.name for t in table],
+        "magnitude": np.arange(len(table[0].magnitudes), dtype=np.int32),
+        "magnitude_value": (_DIMENSIONS[:2], np.array([t.magnitudes for t in table])),
+        "unit": ("transform", [t.unit for t in table]),
+        "family": ("transform", [t.family for t in table]),
+    }
+
+
+def write(
+    dataset: xr.Dataset, path: pathlib.Path, groups: Mapping[str, xr.Dataset] | None = None
+) -> None:
     """Writes a result file atomically.
 
     Args:
         dataset: What `to_dataset` returned.
         path: Where, ending in `.nc`.
+        groups: More datasets, each a NetCDF group of its name.
+
+    Raises:
+        UserError: The disk is full or cannot be written; what stood there before is untouched.
     """
-    with files.atomic_path(path) as temporary:
+    with explained(path), files.atomic_path(path) as temporary:
         dataset.to_netcdf(temporary, engine="h5netcdf")
+        for name, group in (groups or {}).items():
+            group.to_netcdf(temporary, mode="a", group=name, engine="h5netcdf")
 
 
-def read(path: pathlib.Path) -> xr.Dataset:
+def read(path: pathlib.Path, group: str | None = None) -> xr.Dataset:
     """Reads a result file into memory.
 
     Args:
         path: Where it is.
+        group: A group of it: `FEATURES_GROUP` or `CLASSES_GROUP`.
 
     Returns:
         The dataset.
 
     Raises:
-        UserError: It is not a result file.
+        UserError: It is not a result file, or was written without that group.
     """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        with xr.open_dataset(path, engine="h5netcdf", group=group) as dataset:
             return dataset.load()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a readable result file: {error}") from error
+        what = f"a result file with {group}" if group else "a readable result file"
+        raise UserError(f"{path} is not {what}: {error}") from error
+
+
+def groups(path: pathlib.Path) -> tuple[str, ...]:
+    """Lists the groups of a result file.
+
+    Args:
+        path: Where it is.
+
+    Returns:
+        Names that `read` takes.
+    """
+    with h5netcdf.File(path, "r") as file:
+        return tuple(file.groups)

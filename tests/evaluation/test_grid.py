@@ -1,4 +1,4 @@
-"""The grid against a plain loop, and its independence of batches and devices."""
+"""The grid against a plain loop, and its independence of batches, shards and devices."""
 
 import flax.linen as nn
 import jax
@@ -6,76 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from invariance_jax import augment, data, devices
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import grid, measures
+from invariance_jax.evaluation import measures
 from invariance_jax.transforms import TRANSFORMS, Transform, normalize
 
-IMAGES = 11
-NONE = augment.get("none", size=8, resize=8)
-
-
-class Linear(nn.Module):
-    """The smallest model with an embedding."""
-
-    @nn.compact
-    def __call__(self, images, train=False):
-        embedding = nn.Dense(6)(jnp.tanh(images.reshape(images.shape[0], -1)))
-        return embedding, {"embedding": embedding}
-
-
-class Mean(nn.Module):
-    """Blind to where things are."""
-
-    def __call__(self, images, train=False):
-        embedding = images.mean((1, 2))
-        return embedding, {"embedding": embedding}
-
-
-@pytest.fixture(scope="module")
-def source():
-    return data.load_source("digits", f"validation[:{IMAGES}]")
-
-
-@pytest.fixture(scope="module")
-def variables():
-    return Linear().init(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))
-
-
-def measure(
-    model,
-    variables,
-    source,
-    *,
-    batch_size=4,
-    count=1,
-    transforms=TRANSFORMS,
-    domain="pixel",
-    seed=3,
-):
-    mesh = devices.make_mesh(count)
-
-    def batches():
-        return data.prefetch_to_device(
-            data.evaluation_batches(source, batch_size=batch_size, canvas_size=8),
-            devices.by_example(mesh),
-        )
-
-    done = []
-    distances = grid.measure(
-        model,
-        variables,
-        NONE,
-        transforms,
-        domain,
-        batches,
-        images=len(source),
-        seed=seed,
-        mesh=mesh,
-        progress=done.append,
-    )
-    assert sum(done) == len(source)
-    return distances
+from .conftest import IMAGES, Coloured, Linear, Mean, pixels_of, run_measure
 
 
 def on_pixels(transform, image, magnitude):
@@ -87,58 +22,107 @@ def on_normalized(transform, image, magnitude):
 
 
 @pytest.mark.parametrize(("domain", "show"), [("pixel", on_pixels), ("normalized", on_normalized)])
-def test_equals_a_plain_loop(source, variables, domain, show):
-    distances = measure(Linear(), variables, source, domain=domain)
-    pixels = [data.to_canvas(source[i]["image"], 8)[0] for i in range(IMAGES)]
-    images = [jnp.asarray(each, jnp.float32) / 255 for each in pixels]
+def test_equals_a_plain_loop(measure, source, variables, domain, show):
+    found = measure(domain=domain, features=("layer",), shard_size=6)
+    images = pixels_of(source)
+    label = np.array([source[i]["label"] for i in range(IMAGES)])
 
     @jax.jit
     def embed(image):
-        return Linear().apply(variables, image[None])[0][0]
+        logits, features = Linear().apply(variables, image[None])
+        return features["embedding"][0], features["layer"][0].mean((0, 1)), logits[0]
 
-    z = jnp.stack([embed(normalize(image)) for image in images])
+    z = [jnp.stack(each) for each in zip(*(embed(normalize(x)) for x in images), strict=True)]
     permutation = np.random.default_rng(3).permutation(IMAGES)
-    np.testing.assert_array_equal(distances.permutation, permutation)
+    np.testing.assert_array_equal(found.permutation, permutation)
+    np.testing.assert_array_equal(found.label, label)
+    np.testing.assert_array_equal(found.prediction, np.argmax(z[2], axis=1))
+    assert found.names == tuple(source[i]["name"] for i in range(IMAGES))
+    flips = 0
     for t, transform in enumerate(TRANSFORMS.values()):
         for m in (0, 1, 6, 9):
             magnitude = jnp.float32(transform.magnitudes[m])
-            z_t = jnp.stack([embed(show(transform, image, magnitude)) for image in images])
-            for kind in measures.DISTANCES:
-                np.testing.assert_allclose(
-                    distances.transformed[kind][t, m],
-                    measures.distance(kind, z, z_t),
-                    atol=2e-5,
-                    err_msg=f"{transform.name} {m} {kind}",
+            z_t = [
+                jnp.stack(each)
+                for each in zip(
+                    *(embed(show(transform, image, magnitude)) for image in images), strict=True
                 )
-                np.testing.assert_allclose(
-                    distances.baseline[kind][t, m],
-                    measures.distance(kind, z, z_t[permutation]),
-                    atol=2e-5,
-                    err_msg=f"{transform.name} {m} {kind}",
-                )
+            ]
+            where = f"{transform.name} {m}"
+            for f, feature in enumerate(("embedding", "layer")):
+                for kind in measures.DISTANCES:
+                    np.testing.assert_allclose(
+                        found.transformed[feature][kind][t, m],
+                        measures.distance(kind, z[f], z_t[f]),
+                        atol=2e-5,
+                        err_msg=where,
+                    )
+                    np.testing.assert_allclose(
+                        found.baseline[feature][kind][t, m],
+                        measures.distance(kind, z[f], z_t[f][permutation]),
+                        atol=2e-5,
+                        err_msg=where,
+                    )
+            predicted = np.argmax(z_t[2], axis=1)
+            np.testing.assert_array_equal(found.flip[t, m], predicted != found.prediction, where)
+            second, first = np.sort(z_t[2], axis=1)[:, -2:].T
+            right = (predicted == label) & (first > second)  # ties count against the model
+            np.testing.assert_array_equal(found.correct[t, m], right, where)
+            flips += np.sum(found.flip[t, m])
+    assert 0 < flips < 13 * 4 * IMAGES
 
 
-@pytest.mark.parametrize(("batch_size", "count"), [(11, 1), (8, 8), (16, 8)])
-def test_independent_of_batch_size_and_devices(source, variables, batch_size, count):
-    expected = measure(Linear(), variables, source)
-    found = measure(Linear(), variables, source, batch_size=batch_size, count=count)
-    for name in ("transformed", "baseline"):
+@pytest.fixture(scope="module")
+def batches_of_four(source, variables, tmp_path_factory):
+    """What one device finds in batches of four images."""
+    return run_measure(
+        source, variables, tmp_path_factory.mktemp("four"), features=("layer",), equivariance=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("grid_batch_size", "shard_size", "count"),
+    [(11, 100, 1), (40, 100, 1), (4, 3, 1), (4, 100, 8), (1, 6, 8)],
+)
+def test_independent_of_batches_shards_and_devices(
+    measure, batches_of_four, grid_batch_size, shard_size, count
+):
+    found = measure(
+        features=("layer",),
+        equivariance=True,
+        grid_batch_size=grid_batch_size,
+        shard_size=shard_size,
+        count=count,
+    )
+    assert_same(found, batches_of_four)
+
+
+def assert_same(found, expected):
+    for feature in expected.transformed:
         for kind in measures.DISTANCES:
-            np.testing.assert_allclose(
-                getattr(found, name)[kind], getattr(expected, name)[kind], atol=1e-5
-            )
+            for name in ("transformed", "baseline"):
+                np.testing.assert_allclose(
+                    getattr(found, name)[feature][kind],
+                    getattr(expected, name)[feature][kind],
+                    atol=1e-5,
+                )
+        np.testing.assert_allclose(found.alignment[feature], expected.alignment[feature], atol=1e-4)
+    for name in ("flip", "correct", "label", "prediction", "names", "permutation"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-def test_identity_cells_have_no_distance(source, variables):
-    distances = measure(Linear(), variables, source)
+def test_identity_cells_have_no_distance(measure):
+    found = measure()
     identities = [t.magnitudes[0] == t.identity for t in TRANSFORMS.values()]
     assert sum(identities) == 12  # solarize at 1 is none
-    np.testing.assert_array_equal(distances.transformed["euclidean"][identities, 0], 0)
+    for kind in measures.DISTANCES:
+        np.testing.assert_array_equal(found.transformed["embedding"][kind][identities, 0], 0)
+    assert not found.flip[identities, 0].any()
 
 
-def test_normalized_identities_are_computed_and_change_what_they_clip(source, variables):
-    distances = measure(Linear(), variables, source, domain="normalized")
-    changed = distances.transformed["euclidean"][:, 0].min(axis=1) > 1e-3
+def test_normalized_identities_are_computed_and_change_what_they_clip(measure):
+    found = measure(domain="normalized")
+    changed = found.transformed["embedding"]["euclidean"][:, 0].min(axis=1) > 1e-3
     names = [name for name, is_changed in zip(TRANSFORMS, changed, strict=True) if is_changed]
     assert names == [
         *("posterize", "decrease_contrast", "increase_contrast", "solarize"),
@@ -146,38 +130,76 @@ def test_normalized_identities_are_computed_and_change_what_they_clip(source, va
     ]
 
 
-def test_an_unknown_domain_is_named(source, variables):
+def test_an_unknown_domain_is_named(measure):
     with pytest.raises(UserError, match="unknown domain 'pixels'"):
-        measure(Linear(), variables, source, domain="pixels")
+        measure(domain="pixels")
 
 
-def test_a_blind_model_is_invariant_to_what_it_cannot_see(source):
+def test_an_unknown_feature_is_named(measure):
+    with pytest.raises(
+        UserError, match=r"config\.eval\.features: unknown feature 'layre'; did you"
+    ):
+        measure(features=("layre",))
+
+
+def test_a_blind_model_is_invariant_to_what_it_cannot_see(measure):
     # Cyclic translation keeps every mean.
     roll = Transform(
         name="roll",
         function=lambda image, magnitude: jnp.roll(image, magnitude.astype(jnp.int32), axis=1),
         magnitudes=tuple(float(shift) for shift in range(10)),
+        limits=(0.0, 9.0),
         identity=0.0,
         unit="pixels",
         family="geometric",
     )
-    distances = measure(Mean(), {}, source, transforms={"roll": roll})
-    invariance = measures.relative_invariance(
-        distances.baseline["euclidean"], distances.transformed["euclidean"]
+    found = measure(Mean(), model_variables={}, transforms={"roll": roll}, images=Coloured(IMAGES))
+    moved = np.flatnonzero(found.permutation != np.arange(IMAGES))
+    assert len(moved) > IMAGES / 2
+    for kind in measures.DISTANCES:
+        invariance = measures.relative_invariance(
+            found.baseline["embedding"][kind], found.transformed["embedding"][kind]
+        )
+        np.testing.assert_allclose(invariance[0][:, moved], 1, atol=1e-5, err_msg=kind)
+
+
+def test_a_network_that_keeps_nothing_is_no_nearer_than_chance(measure):
+    class Chaos(Linear):
+        @nn.compact
+        def __call__(self, images, train=False):
+            logits, features = super().__call__(images)
+            # The smallest change of an image changes all.
+            return logits, features | {"embedding": jnp.sin(1e4 * nn.Dense(64)(features["layer"]))}
+
+    images = 64
+    variables = jax.device_get(Chaos().init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
+    found = measure(
+        Chaos(),
+        model_variables=variables,
+        images=Coloured(images),
+        transforms={"rotate": TRANSFORMS["rotate"]},
+        grid_batch_size=images,
     )
-    moved = np.flatnonzero(distances.permutation != np.arange(IMAGES))
-    np.testing.assert_allclose(invariance[0][:, moved], 1, atol=1e-5)
+    invariance = measures.relative_invariance(
+        found.baseline["embedding"]["cosine"], found.transformed["embedding"]["cosine"]
+    )[0, 1:]
+    standard_error = 1.2533 * np.std(invariance) / np.sqrt(invariance.size)
+    assert abs(np.median(invariance)) < 3 * standard_error < 0.1
 
 
-def test_the_model_is_traced_once_for_the_whole_grid(source, variables):
-    traces = []
+@pytest.mark.parametrize(("images", "grid_batch_size"), [(12, 4), (6, 12)])
+def test_one_forward_pass_a_cell_and_one_trace_of_the_network(measure, images, grid_batch_size):
+    traced, seen = [], []
 
     class Counted(Linear):
         @nn.compact
         def __call__(self, images, train=False):
-            traces.append(images.shape)
+            traced.append(images.shape[0])
+            jax.debug.callback(lambda: seen.append(images.shape[0]))
             return super().__call__(images, train)
 
-    measure(Counted(), variables, source)
-    # Once for the images as they are, once for all transforms (a scan traces its body once).
-    assert len(traces) == 2, traces
+    measure(Counted(), images=Coloured(images), grid_batch_size=grid_batch_size)
+    jax.effects_barrier()
+    # For the shapes, for the images as they are, and for the whole grid.
+    assert traced == [1, min(images, grid_batch_size), grid_batch_size]
+    assert sum(seen) == images + (13 * 10 - 12) * images

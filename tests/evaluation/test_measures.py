@@ -49,3 +49,39 @@ def test_distance_is_the_named_one(kind):
     assert float(measures.distance(kind, a, b)) == pytest.approx(
         {"cosine": 1.0, "euclidean": 10**0.5}[kind], rel=1e-6
     )
+
+
+def test_equivariance_alignment_by_hand():
+    # Both images are moved to the right; by chance one of the directions would be up.
+    right, up = jnp.asarray([[1.0, 0.0]]), jnp.asarray([[0.0, 2.0]])
+    found = measures.equivariance_alignment(right, 3 * right, right, up)
+    np.testing.assert_allclose(found, [1.0], atol=1e-6)  # (1 - 0) - (1 - 1)
+    np.testing.assert_allclose(
+        measures.equivariance_alignment(right, -right, right, right), [-2.0], atol=1e-6
+    )
+
+
+def test_what_does_not_move_is_not_aligned():
+    still = jnp.zeros((2, 3))
+    np.testing.assert_array_equal(
+        measures.equivariance_alignment(still, still, still, still), [0.0, 0.0]
+    )
+
+
+def test_invariance_gap_by_hand():
+    # Median over three images is the middle one; only magnitudes 3 to 7 count.
+    trained = np.zeros((2, 10, 3), np.float32)
+    trained[0, :, 1:] = 1.0
+    trained[0, 8:] = 100.0
+    trained[1, 3:8] = [0.1, 0.2, 9.0]
+    untrained = np.zeros((2, 10, 1), np.float32)
+    untrained[0, 5] = 0.5
+    np.testing.assert_allclose(measures.invariance_gap(trained, untrained), [0.9, 0.2], rtol=1e-6)
+
+
+def test_flips_and_hits_by_hand():
+    logits = jnp.asarray([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0], [2.0, 2.0, 0.0]])
+    prediction, label = jnp.asarray([1, 0, 0]), jnp.asarray([2, 1, 0])
+    np.testing.assert_array_equal(measures.prediction_flip(prediction, logits), [0, 1, 0])
+    # The last one is a tie, which counts against the model.
+    np.testing.assert_array_equal(measures.is_correct(logits, label), [0, 1, 0])
