@@ -68,6 +68,15 @@ def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
     config.eval.equivariance = False
     config.eval.per_class = False
     config.eval.domain = "pixel"
+    config.eval.translation = "zero"
+    config.eval.lie = (
+        *("translate_x", "translate_y", "rotate", "scale", "shear_x", "shear_y"),
+        *("stretch_x", "stretch_y", "brightness", "contrast", "saturation", "hue"),
+    )
+    config.eval.test_time = (
+        *("none", "random_resized_crop"),
+        *(f"scaled_center_crop(k={k})" for k in range(15)),
+    )
     config.eval.seed = 0
 
     config.mesh = ml_collections.ConfigDict()

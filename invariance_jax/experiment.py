@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,8 @@ from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.training import optimizer
 from invariance_jax.training.state import TrainState, init_state
+from invariance_jax.transforms import generators
+from invariance_jax.transforms.generators import Generator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,8 @@ class Experiment:
         augmentation: What happens to each training image.
         mixing: What happens to batches of them.
         preprocess: What happens to images otherwise: `none`, as in the paper.
+        test_time: Further ways to crop test images, by name.
+        generators: What the local equivariance error is measured along.
         optimizer: The optimizer.
         schedule: Its learning rate.
         train_source: Training images.
@@ -41,6 +46,8 @@ class Experiment:
     augmentation: augment.WithPolicies
     mixing: augment.OneMixing
     preprocess: Augmentation
+    test_time: Mapping[str, Augmentation]
+    generators: tuple[Generator, ...]
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     train_source: data.Source
@@ -151,6 +158,14 @@ def make(config: ExperimentConfig) -> Experiment:
         ),
         mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
         preprocess=preprocess,
+        test_time={
+            text: _make_augmentation(config, text, f"config.eval.test_time[{position}]")
+            for position, text in enumerate(config.eval.test_time)
+        },
+        generators=tuple(
+            generators.get(text, f"config.eval.lie[{position}]")
+            for position, text in enumerate(config.eval.lie)
+        ),
         optimizer=optimizer_,
         schedule=schedule,
         train_source=train_source,
