@@ -3,6 +3,8 @@
 import csv
 import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -96,6 +98,31 @@ def test_the_kind_of_translation_changes_translations_alone(folder, tmp_path, ca
         str(name) for name, by in zip(zero.transform.values, differs, strict=True) if by > 1e-4
     ]
     assert changed == ["translate_x", "translate_y"]
+
+
+def test_two_processes_find_what_one_finds(folder, tmp_path):
+    launcher = [sys.executable, str(ROOT / "launch" / "local.py"), "-n2", "--devices=1", "--"]
+    mesh = "--config.mesh.data=2"
+    command = [sys.executable, "-m", "invariance_jax", *COMMAND, f"--workdir={tmp_path}", mesh]
+    feature = "--config.eval.features=('stage1_block1',)"
+    done = subprocess.run(
+        [*launcher, *command, LIE, TEST_TIME, feature],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    for kind in ("local_equivariance", "test_time"):
+        one, two = (results.read(each / kind / f"{NAME}.nc") for each in (folder, tmp_path))
+        assert set(one.variables) == set(two.variables)
+        for name in one.data_vars:
+            if np.issubdtype(one[name].dtype, np.integer):
+                np.testing.assert_array_equal(two[name], one[name], err_msg=name)
+            else:
+                np.testing.assert_allclose(two[name], one[name], rtol=1e-3, err_msg=name)
+    ours, theirs = (each / "test_time" / f"{NAME}.csv" for each in (folder, tmp_path))
+    assert ours.read_text() == theirs.read_text()
 
 
 @pytest.mark.parametrize(
