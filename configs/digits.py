@@ -20,6 +20,7 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.model.dtype = "float32"
     config.model.bn_group = 0
     config.model.weights = ""
+    config.model.remat = False
 
     config.data = ml_collections.ConfigDict()
     config.data.name = "digits"
@@ -31,6 +32,11 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.data.resize_size = 32
     config.data.canvas_size = 32
     config.data.workers = 0
+    config.data.label_feature = "label"
+    config.data.classes = ()
+    config.data.fraction = 1.0
+    config.data.subset_seed = 0
+    config.data.skip_bad_images = False
 
     config.augment = ml_collections.ConfigDict()
     config.augment.name = augmentation or "none"
@@ -43,6 +49,8 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 100
     config.optimizer.weight_decay = 0.05
+    config.optimizer.weight_decay_on = "all"
+    config.optimizer.clip_norm = 0.0
 
     config.train = ml_collections.ConfigDict()
     config.train.batch_size = 64
@@ -52,6 +60,9 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 600
     config.train.keep_checkpoints = 2
     config.train.label_smoothing = 0.0
+    config.train.loss = "cross_entropy"
+    config.train.accumulate = 1
+    config.train.ema = 0.0
 
     config.eval = ml_collections.ConfigDict()
     config.eval.split = "validation"
@@ -71,4 +82,7 @@ def get_config(argument: str = "resnet8,none") -> ml_collections.ConfigDict:
 
     config.mesh = ml_collections.ConfigDict()
     config.mesh.data = 0
+    config.mesh.model = 1
+    config.mesh.parameters = "replicated"
+    config.mesh.peak_flops = 0.0
     return config

@@ -12,10 +12,12 @@ Where does invariance come from: architecture, data or augmentation?
 usage: invariance-jax COMMAND [--flag=value ...]
 
   quickstart   train, evaluate and report on embedded data, in a few minutes
+  prepare      prepare ImageNet or another data set, once, with TensorFlow
   train        train one config, or go on with it
   evaluate     measure accuracy and invariance of a trained run
   compare      table several result files beside each other
   report       draw one page from the results of any number of runs
+  export       write a run's weights as a safetensors file with torch's names
 
 `invariance-jax COMMAND --help` explains each.
 """
@@ -26,33 +28,50 @@ _FAILED = 1
 _INTERRUPTED = 130
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
     """Runs one command.
 
     Args:
         argv: The command's name and its flags.
+        keep_compiled: Whether compiled programs are kept in the user's cache folder.
 
     Returns:
         The exit code: 0, 1 for a run that failed, 2 for a mistake of the user's, 130 after
-        Ctrl-C.
+        Ctrl-C, 143 for a run that SIGTERM stopped and that can go on.
     """
     if not argv or argv[0] in ("-h", "--help", "-help", "help"):
         print(_USAGE, end="")
         return 0 if argv else _USER_ERROR
     # Heavy imports after the cheap answers.
-    from invariance_jax import distributed
-    from invariance_jax.commands import compare, evaluate, parsing, quickstart, report, train
+    from invariance_jax import compilation_cache, distributed
+    from invariance_jax.commands import (
+        compare,
+        evaluate,
+        export,
+        parsing,
+        prepare,
+        quickstart,
+        report,
+        train,
+    )
+    from invariance_jax.training import preemption
+    from invariance_jax.training.checkpoints import CheckpointError
     from invariance_jax.training.loop import NonFiniteLossError
 
     commands = {
         "quickstart": quickstart.run,
+        "prepare": prepare.run,
         "train": train.run,
         "evaluate": evaluate.run,
         "compare": compare.run,
         "report": report.run,
+        "export": export.run,
     }
-    # Orbax narrates each save at the level of warnings and below; errors still show.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    if keep_compiled:
+        compilation_cache.enable()
+    # Orbax narrates each save, and a failed one by pages of traceback; the one line of our
+    # CheckpointError says the same.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         run = lookup(commands, argv[0], "command")
         distributed.initialize()
@@ -62,7 +81,10 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"invariance-jax: {error}", file=sys.stderr)
         return _USER_ERROR
-    except NonFiniteLossError as error:
+    except preemption.PreemptedError as error:
+        print(f"invariance-jax: {error}", file=sys.stderr)
+        return preemption.EXIT_CODE
+    except (NonFiniteLossError, CheckpointError) as error:
         print(f"invariance-jax: {error}", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
@@ -73,7 +95,9 @@ def main(argv: Sequence[str]) -> int:
 
 def console() -> None:
     """Entry point of the `invariance-jax` console script."""
-    sys.exit(main(sys.argv[1:]))
+    from invariance_jax import distributed
+
+    distributed.run_to_the_end(lambda: main(sys.argv[1:], keep_compiled=True))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ import ml_collections
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.transforms import Domain, Translation
 
+# How the label of a network begins that took its weights from a file.
+WEIGHTS_LABEL = "weights "
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -26,15 +29,19 @@ class ModelConfig:
     Attributes:
         name: One of `models.names()`, with options: `resnet18(stem='cifar')`.
         dtype: What it computes in, "float32" or "bfloat16"; parameters are float32 always.
-        bn_group: How many images share BatchNorm statistics; 0 for the whole global batch.
+        bn_group: How many images share BatchNorm statistics; 0 for the whole global batch (with
+            `train.accumulate`, for a whole microbatch).
         weights: A `.safetensors` or `.npz` file with torchvision's or timm's names to start from;
             empty to draw the parameters from the seed.
+        remat: Compute a block's activations again in the backward pass instead of keeping them:
+            less memory, a third more work, the same numbers. Vision transformers only.
     """
 
     name: str
     dtype: str
     bn_group: int
     weights: str
+    remat: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,12 @@ class DataConfig:
         resize_size: Shorter side before the centre crop (the paper: 256 for 224).
         canvas_size: Side of the canvas that images are decoded to; larger ones are shrunk to it.
         workers: Processes that decode; 0 to decode in threads.
+        label_feature: The TFDS feature that holds the class, "label" as a rule.
+        classes: Numbers or names of the classes to train and measure on; empty for all. Labels
+            keep the data set's numbers.
+        fraction: Share of each class that is trained on, above 0, at most 1.
+        subset_seed: Which images of each class that share is.
+        skip_bad_images: Whether training goes on with the next image where one cannot be decoded.
     """
 
     name: str
@@ -60,6 +73,11 @@ class DataConfig:
     resize_size: int
     canvas_size: int
     workers: int
+    label_feature: str
+    classes: tuple[int | str, ...]
+    fraction: float
+    subset_seed: int
+    skip_bad_images: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,11 +108,14 @@ class OptimizerConfig:
     """How parameters move.
 
     Attributes:
-        name: `sgd(momentum=0.9)` or `adamw(b2=0.999)`.
+        name: `sgd(momentum=0.9)`, `adamw(b2=0.999)` or `lamb(b2=0.999)`.
         learning_rate: Peak learning rate.
         schedule: `constant`, `cosine` (to 0 at the last step) or `step(every=N, factor=0.1)`.
         warmup_steps: Steps of linear warm-up from 0, part of `train.steps`.
-        weight_decay: On every parameter; coupled (L2) for sgd, decoupled for adamw.
+        weight_decay: Coupled (L2) for sgd, decoupled for adamw and lamb.
+        weight_decay_on: "all" parameters, as the paper, or "kernels" only: not norms, biases,
+            tokens and position embeddings.
+        clip_norm: Largest norm of the whole gradient, longer ones are shortened; 0 for no limit.
     """
 
     name: str
@@ -102,6 +123,8 @@ class OptimizerConfig:
     schedule: str
     warmup_steps: int
     weight_decay: float
+    weight_decay_on: Literal["all", "kernels"]
+    clip_norm: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,6 +139,9 @@ class TrainConfig:
         checkpoint_every: Steps between two checkpoints; the last step is always saved.
         keep_checkpoints: How many checkpoints stay.
         label_smoothing: Share of the target spread over all classes, 0 to 1.
+        loss: `cross_entropy` or `binary_cross_entropy(threshold=None)`.
+        accumulate: Parts that a batch is computed in, one after another, for one update.
+        ema: Decay of the moving average of parameters that is validated and exported; 0 for none.
     """
 
     batch_size: int
@@ -125,6 +151,9 @@ class TrainConfig:
     checkpoint_every: int
     keep_checkpoints: int
     label_smoothing: float
+    loss: str
+    accumulate: int
+    ema: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,10 +209,18 @@ class MeshConfig:
     """The devices.
 
     Attributes:
-        data: Devices that share the batch; 0 for all there are.
+        data: Parts that the batch is divided into; 0 for as many as there are devices for.
+        model: Devices that share each of these parts; above 1 with `parameters` "tensor".
+        parameters: "replicated"; "fsdp", each array divided over the data axis; or "tensor", the
+            blocks of a vision transformer divided over the model axis.
+        peak_flops: What one device can do at best in bfloat16, multiplications and additions per
+            second, of which utilisation is a share; 0 to look it up by the device's name.
     """
 
     data: int
+    model: int
+    parameters: Literal["replicated", "fsdp", "tensor"]
+    peak_flops: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -223,7 +260,7 @@ class ExperimentConfig:
         if steps:
             return self.augment.label
         if self.model.weights:
-            return f"weights {pathlib.Path(self.model.weights).name}"
+            return WEIGHTS_LABEL + pathlib.Path(self.model.weights).name
         return "untrained"
 
     def to_json(self) -> str:
@@ -248,6 +285,34 @@ class QuickstartConfig:
     seeds: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """A sweep: every config with every override and seed.
+
+    Attributes:
+        configs: Config files, each with its argument if it takes one.
+        overrides: Each one run's changes, as flags without `--config.`: `augment.name=none`,
+            several separated by spaces; empty for none.
+        seeds: Seeds.
+        evaluate: What is measured after each training, of "trained" and "untrained".
+    """
+
+    configs: tuple[str, ...]
+    overrides: tuple[str, ...]
+    seeds: tuple[int, ...]
+    evaluate: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("configs", "seeds"):
+            if not getattr(self, name):
+                raise UserError(f"sweep.{name} is empty; expected at least one")
+        for kind in self.evaluate:
+            if kind not in ("trained", "untrained"):
+                raise UserError(
+                    f"sweep.evaluate: {unknown_name('network', kind, ('trained', 'untrained'))}"
+                )
+
+
 # Ranges of numbers, ends included; the type alone would let a slip through.
 _FROM_0, _FROM_1 = (0, math.inf), (1, math.inf)
 _RANGES = {
@@ -258,6 +323,7 @@ _RANGES = {
     "learning_rate": _FROM_0,
     "warmup_steps": _FROM_0,
     "weight_decay": _FROM_0,
+    "clip_norm": _FROM_0,
     "batch_size": _FROM_1,
     "grid_batch_size": _FROM_0,
     "memory": _FROM_1,
@@ -268,7 +334,13 @@ _RANGES = {
     "checkpoint_every": _FROM_1,
     "keep_checkpoints": _FROM_1,
     "label_smoothing": (0, 1),
+    "fraction": (0, 1),
+    "subset_seed": _FROM_0,
+    "accumulate": _FROM_1,
+    "ema": (0, 1),
     "data": _FROM_0,
+    "model": _FROM_1,
+    "peak_flops": _FROM_0,
     "seed": (0, 2**31 - 1),
 }
 
@@ -314,12 +386,16 @@ def _checked(expected: Any, value: Any, path: str, name: str) -> Any:
     if isinstance(expected, types.GenericAlias):
         (item, _) = typing.get_args(expected)
         if not isinstance(value, tuple | list):
-            raise _wrong_type(path, value, f"a tuple of {item.__name__}")
+            raise _wrong_type(path, value, f"a tuple of {_type_name(item)}")
         return tuple(_checked(item, each, f"{path}[{i}]", name) for i, each in enumerate(value))
     if typing.get_origin(expected) is Literal:
         choices = typing.get_args(expected)
         if value not in choices:
             raise UserError(f"{path}: {unknown_name(name, value, choices)}")
+        return value
+    if isinstance(expected, types.UnionType):
+        if type(value) not in typing.get_args(expected):
+            raise _wrong_type(path, value, _type_name(expected))
         return value
     if expected is float and type(value) is int:
         value = float(value)
@@ -330,6 +406,10 @@ def _checked(expected: Any, value: Any, path: str, name: str) -> Any:
         limit = f"at least {low}" if high == math.inf else f"{low} to {high}"
         raise UserError(f"{path} is {value}; expected {limit}")
     return value
+
+
+def _type_name(expected: Any) -> str:
+    return " or ".join(each.__name__ for each in typing.get_args(expected) or (expected,))
 
 
 def _wrong_type(path: str, value: Any, expected: str) -> UserError:

@@ -8,30 +8,40 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from invariance_jax.errors import UserError
 
-DATA_AXIS = "data"
+DATA_AXIS, MODEL_AXIS = "data", "model"
 
 
-def make_mesh(data: int = 0) -> Mesh:
-    """Makes a mesh of one axis, `data`.
+def make_mesh(data: int = 0, model: int = 1) -> Mesh:
+    """Makes a mesh of two axes, `data` and `model`.
 
     Args:
-        data: How many devices share the batch; 0 for all there are.
+        data: How many parts the batch is divided into; 0 for as many as there are devices for.
+        model: How many devices share each part, and the parameters that are divided over them.
 
     Returns:
-        The mesh, over the first devices.
+        The mesh, over the first `data * model` devices.
 
     Raises:
-        UserError: There are fewer devices.
+        UserError: There are fewer devices, or not a multiple of `model`.
     """
     available = jax.devices()
-    count = data or len(available)
-    if count > len(available):
+    if len(available) % model:
         raise UserError(
-            f"config.mesh.data is {count}; expected 0 (all) to {len(available)}, "
-            f"the number of devices here"
+            f"config.mesh.model is {model}; expected a divisor of {len(available)}, the number of "
+            "devices here"
+        )
+    most = len(available) // model
+    count = data or most
+    if count > most:
+        raise UserError(
+            f"config.mesh.data is {count}; expected 0 (all) to {most}, the number of devices here "
+            f"({len(available)}) by config.mesh.model ({model})"
         )
     return jax.make_mesh(
-        (count,), (DATA_AXIS,), devices=available[:count], axis_types=(AxisType.Auto,)
+        (count, model),
+        (DATA_AXIS, MODEL_AXIS),
+        devices=available[: count * model],
+        axis_types=(AxisType.Auto, AxisType.Auto),
     )
 
 
@@ -54,7 +64,7 @@ def by_example(mesh: Mesh) -> NamedSharding:
         mesh: The devices.
 
     Returns:
-        The sharding.
+        The sharding; along the model axis every device holds the same part.
     """
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 

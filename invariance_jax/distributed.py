@@ -4,10 +4,19 @@ The engine is `jax.distributed`. Whoever starts the processes says so in the env
 (`launch/` does); without it nothing waits for anything, so that a laptop's run never hangs.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import NoReturn
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from orbax.checkpoint import multihost
 
 from invariance_jax.errors import UserError
 
@@ -19,6 +28,12 @@ DISTRIBUTED = "INVARIANCE_JAX_DISTRIBUTED"
 # A process that is silent for so long is dead, and the others stop: a run must not stand for
 # minutes on machines that cost money. JAX's own default is 100.
 _HEARTBEAT_TIMEOUT_SECONDS = 30
+# How long one process waits for the others at its end. All failed of the same mistake, or one
+# failed alone, and then the others never come.
+_LEAVE_SECONDS, _LEAVE_FAILED_SECONDS = 3600, 10
+
+_TEXT_BYTES = 1000
+_FAILED = 1
 
 
 def initialize(environment: Mapping[str, str] = os.environ) -> None:
@@ -45,7 +60,7 @@ def initialize(environment: Mapping[str, str] = os.environ) -> None:
     if given and automatic:
         raise UserError(f"{DISTRIBUTED} and {given[0]} are both set; expected one of the two ways")
     if automatic:
-        _connect()
+        _connect_automatically()
     elif given:
         missing = [name for name in names if name not in given]
         if missing:
@@ -60,11 +75,23 @@ def initialize(environment: Mapping[str, str] = os.environ) -> None:
         )
 
 
+def _connect_automatically() -> None:
+    try:
+        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SECONDS)
+    except ValueError as error:
+        raise UserError(
+            f"{DISTRIBUTED} is 'auto', but JAX finds no SLURM, Open MPI, TPU pod or Kubernetes "
+            f"here ({error}); unset it to run one process, or set {COORDINATOR}, "
+            f"{NUM_PROCESSES} and {PROCESS_ID}"
+        ) from error
+
+
 def _connect(**options: str | int) -> None:
-    # With all options given nothing is left to detect; a SLURM shell must not interfere.
-    detection = {"cluster_detection_method": "deactivate"} if options else {}
+    # Nothing is left to detect; a shell inside SLURM must not interfere.
     jax.distributed.initialize(
-        heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SECONDS, **options, **detection
+        heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SECONDS,
+        cluster_detection_method="deactivate",
+        **options,
     )
 
 
@@ -84,5 +111,116 @@ def _number(environment: Mapping[str, str], name: str, low: int, high: int | Non
 
 
 def is_lead() -> bool:
-    """Whether this process writes what is written once: files, messages."""
-    return jax.process_index() == 0
+    """Whether this process writes what is written once: files, messages, progress."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """Prints a message once, not once a process.
+
+    Args:
+        text: The message.
+    """
+    if is_lead():
+        print(text, flush=True)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Makes a mistake that one process finds, as a folder that one host lacks, end all of them.
+
+    Every process must come here, and none computes anything with the others inside.
+
+    Yields:
+        Nothing; the block is run, and then the processes compare.
+
+    Raises:
+        UserError: The block raised it, here or in another process, which is then named.
+    """
+    error = None
+    try:
+        yield
+    except UserError as found:
+        error = found
+    messages = _gather(str(error or ""))
+    if error:
+        raise error
+    for process, message in enumerate(messages):
+        if message:
+            raise UserError(f"process {process}: {message}")
+
+
+def _gather(text: str) -> list[str]:
+    """Every process's text, in their order; long ones are cut."""
+    if jax.process_count() == 1:
+        return [text]
+    data = np.zeros(_TEXT_BYTES, np.uint8)
+    encoded = np.frombuffer(text.encode()[:_TEXT_BYTES], np.uint8)
+    data[: len(encoded)] = encoded
+    rows = multihost_utils.process_allgather(data)
+    return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in rows]
+
+
+def device_map(mesh: Mesh) -> str:
+    """Describes who computes; every process must ask.
+
+    Args:
+        mesh: The devices in use.
+
+    Returns:
+        One line about the whole and one for each process: its host and its own devices.
+    """
+    hosts = _gather(socket.gethostname())
+    axes = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    lines = [f"{_counted(len(hosts), 'process')}, {_counted(mesh.size, 'device')}, mesh {axes}"]
+    for process, host in enumerate(hosts):
+        local = [each for each in mesh.devices.flat if each.process_index == process]
+        kinds = sorted({each.device_kind for each in local})
+        ids = ",".join(str(each.id) for each in local)
+        lines.append(f"  process {process} on {host}: {len(local)} x {'/'.join(kinds)} ({ids})")
+    return "\n".join(lines)
+
+
+def _counted(count: int, word: str) -> str:
+    plural = "es" if word.endswith("s") else "s"
+    return f"{count} {word}{'' if count == 1 else plural}"
+
+
+def run_to_the_end(main: Callable[[], int]) -> NoReturn:
+    """Runs a program and ends the process; in several processes, together with the others.
+
+    A process that fails alone does not wait for the others: it is gone in seconds, and they, who
+    would wait for it, notice.
+
+    Args:
+        main: The program; it returns the exit code.
+    """
+    try:
+        code = main()
+    except BaseException:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        print(
+            f"invariance-jax: process {jax.process_index()} of {jax.process_count()} stops; if "
+            "another stopped before it, that one's output says why. Started again, the run goes "
+            "on from its last checkpoint",
+            file=sys.stderr,
+        )
+        code = _FAILED
+    if jax.distributed.is_initialized():
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """Waits for the others; without them, ends the process at once."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    seconds = _LEAVE_FAILED_SECONDS if code else _LEAVE_SECONDS
+    try:
+        multihost.get_barrier_sync_fn()(key="invariance_jax_leave", timeout_ms=1000 * seconds)
+    except Exception:
+        # JAX would now wait for minutes for processes that are gone or that know nothing of this.
+        os._exit(code or _FAILED)
+    jax.distributed.shutdown()

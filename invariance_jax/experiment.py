@@ -14,7 +14,8 @@ from invariance_jax import augment, data, devices, models, spec
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
-from invariance_jax.training import optimizer
+from invariance_jax.training import optimizer, sharding
+from invariance_jax.training.losses import Loss, make_loss
 from invariance_jax.training.state import TrainState, init_state
 from invariance_jax.transforms import generators
 from invariance_jax.transforms.generators import Generator
@@ -35,6 +36,7 @@ class Experiment:
         generators: What the local equivariance error is measured along.
         optimizer: The optimizer.
         schedule: Its learning rate.
+        loss: What the optimizer makes small.
         train_source: Training images.
         validation_source: Images for accuracy.
         evaluation_source: Images for invariance.
@@ -50,12 +52,13 @@ class Experiment:
     generators: tuple[Generator, ...]
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
+    loss: Loss
     train_source: data.Source
     validation_source: data.Source
     evaluation_source: data.Source
 
     def init_state(self) -> TrainState:
-        """The state before the first step, replicated over the mesh.
+        """The state before the first step, laid out as `config.mesh` says.
 
         Returns:
             The state, of parameters drawn from the seed or read from `config.model.weights`.
@@ -63,11 +66,19 @@ class Experiment:
         Raises:
             UserError: The file of weights cannot be read or does not fit.
         """
-        return self._state_of(self.load_weights())
+        return self._state_of(self.load_weights(), self.abstract_state())
 
     def abstract_state(self) -> TrainState:
-        """Shapes and dtypes of the state; nothing is computed or read."""
-        return jax.eval_shape(lambda: self._state_of(None))
+        """Shapes, dtypes and shardings of the state; nothing is computed or read.
+
+        Returns:
+            A `jax.ShapeDtypeStruct` for every array.
+
+        Raises:
+            UserError: `config.mesh` does not fit the model, or the model not the images.
+        """
+        shapes = jax.eval_shape(lambda: self._state_of(None, None))
+        return sharding.lay_out(shapes, self.mesh, self.config.mesh.parameters)
 
     def load_weights(self) -> dict[str, Any] | None:
         """Reads the parameters and batch statistics that the config wants to start from.
@@ -101,14 +112,17 @@ class Experiment:
                 )
         return variables
 
-    def _state_of(self, variables: dict[str, Any] | None) -> TrainState:
+    def _state_of(
+        self, variables: dict[str, Any] | None, abstract: TrainState | None
+    ) -> TrainState:
         return init_state(
             self.model,
             self.optimizer,
             jax.random.key(self.config.seed),
             self.config.data.image_size,
-            devices.replicated(self.mesh),
             variables=variables,
+            ema=self.config.train.ema > 0,
+            shardings=abstract and jax.tree.map(lambda x: x.sharding, abstract),
         )
 
 
@@ -137,15 +151,16 @@ def make(config: ExperimentConfig) -> Experiment:
         )
     }
     train_source, validation_source, evaluation_source = sources.values()
+    train_source = _training_share(config, train_source)
     if len(evaluation_source) < 2:
         raise UserError(
             f"config.eval.split is {config.eval.split!r}, which holds {len(evaluation_source)} "
             "images; expected at least 2, because the baseline compares different images"
         )
     model = _make_model(config, train_source.num_classes)
-    mesh = devices.make_mesh(config.mesh.data)
+    mesh = _make_mesh(config)
     for field, size in (
-        ("config.train.batch_size", config.train.batch_size),
+        (f"config.train.batch_size{_of_a_microbatch(config)}", _microbatch(config)),
         ("config.eval.batch_size", config.eval.batch_size),
     ):
         devices.check_divisible(field, size, mesh)
@@ -168,6 +183,7 @@ def make(config: ExperimentConfig) -> Experiment:
         ),
         optimizer=optimizer_,
         schedule=schedule,
+        loss=make_loss(config.train.loss, config.train.label_smoothing),
         train_source=train_source,
         validation_source=validation_source,
         evaluation_source=evaluation_source,
@@ -193,10 +209,40 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
             num_classes,
             dtype=config.model.dtype,
             bn_group=config.model.bn_group,
+            remat=config.model.remat,
             **options,
         )
     except (UserError, TypeError) as error:
         raise UserError(f"config.model.name: {error}") from error
+
+
+def _make_mesh(config: ExperimentConfig) -> Mesh:
+    if config.mesh.model > 1 and config.mesh.parameters != "tensor":
+        raise UserError(
+            f"config.mesh.model is {config.mesh.model}, but with config.mesh.parameters "
+            f"{config.mesh.parameters!r} its devices would all do the same; expected 1, or 'tensor'"
+        )
+    return devices.make_mesh(config.mesh.data, config.mesh.model)
+
+
+def _microbatch(config: ExperimentConfig) -> int:
+    """Images that are computed at once; refuses a batch that cannot be divided."""
+    batch, parts, group = config.train.batch_size, config.train.accumulate, config.model.bn_group
+    if batch % parts:
+        raise UserError(
+            f"config.train.accumulate is {parts}; expected a divisor of config.train.batch_size, "
+            f"which is {batch}"
+        )
+    if group and (batch // parts) % group:
+        raise UserError(
+            f"config.model.bn_group is {group}; expected a divisor of {batch // parts}, which is "
+            f"config.train.batch_size{_of_a_microbatch(config)}"
+        )
+    return batch // parts
+
+
+def _of_a_microbatch(config: ExperimentConfig) -> str:
+    return "" if config.train.accumulate == 1 else " / config.train.accumulate"
 
 
 def _check_model(experiment: Experiment) -> None:
@@ -213,6 +259,27 @@ def _check_model(experiment: Experiment) -> None:
 
 def _load_source(config: ExperimentConfig, split: str, field: str) -> data.Source:
     try:
-        return data.load_source(config.data.name, split, data_dir=config.data.data_dir)
+        source = data.load_source(
+            config.data.name,
+            split,
+            data_dir=config.data.data_dir,
+            label_feature=config.data.label_feature,
+        )
     except data.SplitError as error:
         raise UserError(f"{field}: {error}") from error
+    if not config.data.classes:
+        return source
+    try:
+        return data.of_classes(source, config.data.classes)
+    except UserError as error:
+        raise UserError(f"config.data.classes with {field} {split!r}: {error}") from error
+
+
+def _training_share(config: ExperimentConfig, source: data.Source) -> data.Source:
+    """What is trained on; a measurement is of whole splits."""
+    if config.data.fraction == 1:
+        return source
+    try:
+        return data.share_of_each_class(source, config.data.fraction, config.data.subset_seed)
+    except UserError as error:
+        raise UserError(f"config.data.{error}") from error

@@ -5,6 +5,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from invariance_jax import distributed
+
 # In a log file a line every so often says as much as a moving bar.
 _LOG_INTERVAL_SECONDS = 10.0
 
@@ -34,10 +36,12 @@ def bar(*, total: int, description: str, unit: str, initial: int = 0) -> "tqdm[A
         initial: How many units an earlier run already did.
 
     Returns:
-        A tqdm bar; use it as a context manager and call `update`.
+        A tqdm bar; use it as a context manager and call `update`. Of several processes only the
+        first shows it.
     """
     options: dict[str, Any] = {"total": total, "desc": description, "unit": f" {unit}"}
     options |= {"initial": initial, "dynamic_ncols": True}
+    options["disable"] = not distributed.is_lead()
     if sys.stderr.isatty():
         return tqdm(file=sys.stderr, **options)
     return tqdm(

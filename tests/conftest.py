@@ -6,6 +6,9 @@ import pathlib
 import jax
 import pytest
 
+# Commands that tests start leave nothing in the user's cache.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
+
 # Before the first use of a device: a mesh of 1 and a mesh of 8 run in the same process.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -11,7 +11,9 @@ import pytest
 from invariance_jax import experiment
 from invariance_jax.commands.quickstart import experiments
 from invariance_jax.config import ExperimentConfig, QuickstartConfig, from_config_dict
+from invariance_jax.errors import UserError
 from invariance_jax.training import loop
+from invariance_jax.training.optimizer import make_schedule
 
 NAMES = sorted(
     path.stem
@@ -67,5 +69,87 @@ def test_imagenet64_resnet18(real_data):
     assert abs(loss - np.log(1000)) < 1
 
 
+RECIPES = {
+    "imagenet_base": "resnet8",
+    "imagenet_resnet18_original": "resnet8",
+    "imagenet_resnet50_strong": "resnet8",
+    "imagenet_vit_s16": "vit_mu8",
+}
+
+
+def on_digits(name):
+    """A recipe with the images of the embedded digits, as many classes, and a canvas of 32."""
+    values = module(name).get_config()
+    size = values.data.image_size
+    values.data = module("digits").get_config().data
+    values.data.image_size = values.data.resize_size = size
+    values.eval.split = "validation"
+    values.eval.batch_size = 8
+    return values
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
+    values = on_digits(name)
+    values.mesh.data = 1
+    built = experiment.make(from_config_dict(ExperimentConfig, values))
+    side, count = values.data.canvas_size, values.train.batch_size
+    shapes = {"canvas": (count, side, side, 3)}
+    shapes |= dict.fromkeys(("height", "width", "label", "index"), (count,))
+    batch = {
+        field: jax.ShapeDtypeStruct(shape, np.uint8 if field == "canvas" else np.int32)
+        for field, shape in shapes.items()
+    }
+    metrics = jax.eval_shape(lambda: loop.no_metrics(built))
+    state, _ = jax.eval_shape(loop.compile_step(built), built.abstract_state(), metrics, batch)
+    assert jax.tree.structure(state) == jax.tree.structure(built.abstract_state())
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [each for each in RECIPES.items() if each[0] != "imagenet_base"]
+)
+def test_recipes_take_a_step_with_a_small_network(name, model):
+    values = on_digits(name)
+    values.data.image_size = values.data.resize_size = 16
+    values.model.name = model
+    values.model.bn_group = min(values.model.bn_group, 4)
+    values.optimizer.warmup_steps = 1
+    loss = take_one_step(from_config_dict(ExperimentConfig, values))
+    # Guessing among ten; each class alone is a coin's toss.
+    guessing = np.log(2) if "binary" in values.train.loss else np.log(10)
+    assert abs(loss - guessing) < 1
+
+
+def test_the_originals_recipe_is_the_papers():
+    values = module("imagenet_resnet18_original").get_config("translate")
+    assert values.augment.name == "translate"
+    # 150 epochs of 1,281,167 images by 256, the rate divided by ten every 30 epochs.
+    assert values.train.steps == 750_684
+    schedule = make_schedule(
+        from_config_dict(ExperimentConfig, values).optimizer, values.train.steps
+    )
+    rates = [float(schedule(epoch * 5004.56 + 10)) for epoch in (0, 29, 30, 60, 90, 120, 149)]
+    np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-6], rtol=1e-4)
+    assert values.optimizer.weight_decay == 1e-3 and values.optimizer.weight_decay_on == "all"
+
+
+def test_evaluate_names_a_model_and_its_weights():
+    values = module("evaluate").get_config("vit_mu8,some/vit.npz")
+    # ImageNet itself is not here: digits take its place.
+    values.data.update({"name": "digits", "image_size": 8, "resize_size": 8, "canvas_size": 32})
+    values.eval.split = "validation"
+    config = from_config_dict(ExperimentConfig, values)
+    assert (config.model.name, config.model.weights) == ("vit_mu8", "some/vit.npz")
+    with pytest.raises(
+        UserError, match=r"config\.model\.weights: weights 'some/vit\.npz': no such"
+    ):
+        experiment.make(config).init_state()
+    assert abs(take_one_step(without_weights(config)) - np.log(10)) < 1
+
+
+def without_weights(config):
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=""))
+
+
 def test_every_config_is_tested_here():
-    assert NAMES == ["digits", "imagenet64_resnet18", "quickstart"]
+    assert sorted([*RECIPES, "digits", "evaluate", "imagenet64_resnet18", "quickstart"]) == NAMES

@@ -115,8 +115,8 @@ def _newest(built: Experiment, folder: pathlib.Path) -> tuple[Any, int, float]:
             f"workdir {folder} holds no checkpoint yet; train it first, "
             "or give --untrained to measure the network before training"
         )
-    state, saved = restored
-    return state.variables, int(state.step), float(saved["seconds"])
+    state, done = restored
+    return state.evaluated_variables, int(state.step), done.seconds
 
 
 def _workdir_of(argv: Sequence[str]) -> pathlib.Path | None:

@@ -145,7 +145,9 @@ def _fields_without(
     given = [word.split("=", 1)[1] for word in argv if word.lstrip("-").startswith("config=")]
     path = given[-1] if given else config
     try:
-        return config_flags.config_flags.ConfigFileFlagParser(_CONFIG).parse(path)
+        fields = config_flags.config_flags.ConfigFileFlagParser(_CONFIG).parse(path)
+        fields.keys()  # a file that cannot be loaded says so only when it is looked at
+        return fields
     except Exception:  # the original error says more than this one would
         return None
 

@@ -52,7 +52,7 @@ def run(argv: Sequence[str]) -> None:
         trained = loop.train(built, workdir / "runs" / name)
         evaluate(
             built,
-            trained.state.variables,
+            trained.state.evaluated_variables,
             workdir,
             steps=built.config.train.steps,
             seconds=trained.seconds,

@@ -5,22 +5,25 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import experiment
+from invariance_jax import distributed, experiment
 from invariance_jax.commands import parsing
 from invariance_jax.config import ExperimentConfig, from_config_dict
-from invariance_jax.training import loop
+from invariance_jax.training import loop, profiling
 
 _USAGE = """\
 usage: invariance-jax train --config=FILE[:ARGUMENT] --workdir=DIR [--config.FIELD=VALUE ...]
+                            [--profile=START:STOP]
 
-Trains one config on all devices of this machine. The same command again goes on from the newest
-checkpoint in DIR; a DIR that belongs to another config is refused.
+Trains one config on all devices of this machine, or of many (launch/). The same command again goes
+on from the newest checkpoint in DIR; a DIR that belongs to another config is refused.
 
   invariance-jax train --config=configs/digits.py:resnet8,translate --workdir=workdirs/translate
   invariance-jax train --config=configs/imagenet64_resnet18.py --workdir=workdirs/resnet18 \\
       --config.data.data_dir=~/tensorflow_datasets --config.augment.name='translate(t=0.1)'
 
-DIR then holds config.json, checkpoints/, metrics.jsonl and tensorboard/.
+DIR then holds config.json, parameters.txt, checkpoints/, metrics.jsonl and tensorboard/. SIGTERM
+saves, and ends with code 143. --profile=10:15 traces steps 10 to 14 into DIR/profile, for
+TensorBoard or Perfetto.
 """
 
 
@@ -33,14 +36,19 @@ def run(argv: Sequence[str]) -> None:
 
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("workdir", None, "the run's folder", flag_values=values)
+        flags.DEFINE_string("profile", "", "steps to trace, START:STOP", flag_values=values)
 
-    values, _ = parsing.parse(argv, usage=_USAGE, define=define, config="")
-    config = from_config_dict(
-        ExperimentConfig, parsing.required(values, "config", "configs/imagenet64_resnet18.py")
-    )
-    workdir = pathlib.Path(parsing.required(values, "workdir", "DIR")).expanduser()
-    trained = loop.train(experiment.make(config), workdir)
-    print(
+    with distributed.together():
+        values, _ = parsing.parse(argv, usage=_USAGE, define=define, config="")
+        config = from_config_dict(
+            ExperimentConfig, parsing.required(values, "config", "configs/imagenet64_resnet18.py")
+        )
+        workdir = pathlib.Path(parsing.required(values, "workdir", "DIR")).expanduser()
+        profile = profiling.parse_range(values.profile)
+        built = experiment.make(config)
+    distributed.say(distributed.device_map(built.mesh))
+    trained = loop.train(built, workdir, announce=distributed.say, profile=profile)
+    distributed.say(
         f"{workdir}: {config.train.steps} steps, validation top-1 {trained.top1:.2%}, "
         f"top-5 {trained.top5:.2%}, {trained.seconds:.0f} s"
     )

@@ -1,7 +1,7 @@
 """Handwritten digits that come with scikit-learn: real images without a download."""
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int32, UInt8
 from PIL import Image
 
 from invariance_jax.data.source import Example
@@ -79,6 +79,10 @@ class DigitsSource:
             label=int(self._labels[index]),
             name=f"digits_{self._positions[index]:04d}",
         )
+
+    def labels(self) -> Int32[np.ndarray, " image"]:
+        """The digit in every image."""
+        return self._labels.astype(np.int32)
 
 
 def _enlarged(grey: UInt8[np.ndarray, "8 8"]) -> UInt8[np.ndarray, "32 32 3"]:

@@ -4,7 +4,9 @@ from invariance_jax.data import digits, tfds
 from invariance_jax.data.source import Source
 
 
-def load_source(name: str, split: str, *, data_dir: str = "") -> Source:
+def load_source(
+    name: str, split: str, *, data_dir: str = "", label_feature: str = tfds.DEFAULT_LABEL
+) -> Source:
     """Opens a data set.
 
     Args:
@@ -12,6 +14,7 @@ def load_source(name: str, split: str, *, data_dir: str = "") -> Source:
             TensorFlow Datasets as ArrayRecord: `name[/config][:version]`.
         split: In TFDS notation: `train`, `train[:10%]`, `validation[:64]`.
         data_dir: The TFDS folder; not read for digits.
+        label_feature: The TFDS feature that holds the class; not read for digits.
 
     Returns:
         The images, in the data set's own order.
@@ -25,4 +28,4 @@ def load_source(name: str, split: str, *, data_dir: str = "") -> Source:
     """
     if name == digits.NAME:
         return digits.DigitsSource(split)
-    return tfds.TfdsSource(name, split, data_dir)
+    return tfds.TfdsSource(name, split, data_dir, label_feature)

@@ -2,20 +2,25 @@
 
 import functools
 import os
-from collections.abc import Iterator
-from typing import TypedDict
+from collections.abc import Callable, Iterator
+from typing import Any, TypedDict
 
 import grain
 import numpy as np
 from absl import flags
 from jaxtyping import Bool, Int, Int32, UInt8
 
+from invariance_jax.data.bad_images import BadImage
 from invariance_jax.data.canvas import decode
-from invariance_jax.data.source import DataError, Source
+from invariance_jax.data.shared_memory import check_shared_memory, new_canvases
+from invariance_jax.data.source import DataError, Example, Source
 from invariance_jax.errors import UserError
 
 # Every thread holds a batch of canvases, some 200 MB at 256 images of 512 pixels.
 _MOST_THREADS = 16
+# More in a row are no accident: the data set is broken.
+_MOST_BAD_IN_A_ROW = 100
+_LEAST_SHARED_BYTES = 2**16
 
 
 class Batch(TypedDict):
@@ -48,6 +53,7 @@ def train_batches(
     workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    on_bad_image: Callable[[BadImage], object] | None = None,
 ) -> Iterator[Batch]:
     """Gives shuffled batches without end.
 
@@ -68,12 +74,16 @@ def train_batches(
             container needs shared memory for two batches per worker.
         process_index: Which part of the global batch.
         process_count: How many parts there are.
+        on_bad_image: Called for every image that cannot be decoded, each time it is met; the
+            next image of the source takes its place, so that batches stay full and depend on
+            the seed and the step only. None makes such an image an error.
 
     Returns:
         Batches for step `start_step`, `start_step + 1`, ...
 
     Raises:
-        UserError: `batch_size` is not divisible by `process_count`.
+        UserError: `batch_size` is not divisible by `process_count`, or the machine has too
+            little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     local_size = _local_size(batch_size, process_count)
@@ -83,7 +93,8 @@ def train_batches(
     first = start_step * process_count + process_index
     # Without drop_remainder Grain computes the length in floating point, which overflows.
     positions = stream.batch(local_size, drop_remainder=True)[first::process_count]
-    return _iterate(positions.map(functools.partial(_read, source, canvas_size)), workers)
+    read = functools.partial(_read, source, canvas_size, workers > 0, on_bad_image is not None)
+    return _iterate(positions.map(read), local_size, canvas_size, workers, on_bad_image)
 
 
 def evaluation_batches(
@@ -98,7 +109,8 @@ def evaluation_batches(
     """Gives every image once, in order.
 
     The last global batch is filled up with the last image, where `mask` is False; every process
-    gets the same number of batches of the same shape.
+    gets the same number of batches of the same shape. An image that cannot be decoded is always an
+    error here: a measurement over other images than asked for is another measurement.
 
     Args:
         source: The images.
@@ -112,15 +124,16 @@ def evaluation_batches(
         `ceil(len(source) / batch_size)` batches.
 
     Raises:
-        UserError: `batch_size` is not divisible by `process_count`.
+        UserError: `batch_size` is not divisible by `process_count`, or the machine has too
+            little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     local_size = _local_size(batch_size, process_count)
     starts = grain.MapDataset.range(
         process_index * local_size, _end(source, batch_size), batch_size
     )
-    positions = starts.map(functools.partial(_consecutive, local_size))
-    return _iterate(positions.map(functools.partial(_read, source, canvas_size)), workers)
+    rows = starts.map(functools.partial(_consecutive, local_size))
+    return _exactly(source, rows, local_size, canvas_size, workers)
 
 
 def batches_at(
@@ -143,10 +156,19 @@ def batches_at(
         One batch for each row of `positions`.
 
     Raises:
+        UserError: The machine has too little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     rows = grain.MapDataset.source(positions)
-    return _iterate(rows.map(functools.partial(_read, source, canvas_size)), workers)
+    return _exactly(source, rows, positions.shape[1], canvas_size, workers)
+
+
+def _exactly(
+    source: Source, rows: grain.MapDataset, local_size: int, canvas_size: int, workers: int
+) -> Iterator[Batch]:
+    """Batches of the positions in each row; none may be bad."""
+    read = functools.partial(_read, source, canvas_size, workers > 0, False)
+    return _iterate(rows.map(read), local_size, canvas_size, workers, None)
 
 
 def _local_size(batch_size: int, process_count: int) -> int:
@@ -167,20 +189,43 @@ def _consecutive(size: int, start: int) -> Int[np.ndarray, " {size}"]:
     return np.arange(start, start + size)
 
 
-def _read(source: Source, canvas_size: int, positions: Int[np.ndarray, " batch"]) -> Batch:
+def _read(
+    source: Source,
+    canvas_size: int,
+    shared: bool,
+    skip: bool,
+    positions: Int[np.ndarray, " batch"],
+) -> tuple[Batch, tuple[BadImage, ...]]:
     """Decodes the images at `positions`; positions after the end are padding."""
     size = len(positions)
-    index = np.minimum(positions, len(source) - 1)
-    batch = Batch(
-        canvas=np.zeros((size, canvas_size, canvas_size, 3), np.uint8),
-        height=np.zeros(size, np.int32),
-        width=np.zeros(size, np.int32),
-        label=np.zeros(size, np.int32),
-        index=index.astype(np.int32),
-        mask=positions < len(source),
-    )
-    for row, position in enumerate(index.tolist()):
-        example = source[position]
+    index = np.minimum(positions, len(source) - 1).astype(np.int32)
+    bad: list[BadImage] = []
+    with new_canvases((size, canvas_size, canvas_size, 3), shared) as canvas:
+        batch = Batch(
+            canvas=canvas,
+            height=np.zeros(size, np.int32),
+            width=np.zeros(size, np.int32),
+            label=np.zeros(size, np.int32),
+            index=index,
+            mask=positions < len(source),
+        )
+        for row in range(size):
+            index[row], example, pixels = _decoded(source, canvas_size, int(index[row]), skip, bad)
+            height, width = pixels.shape[:2]
+            # Written in place: a batch of canvases is large, and stacking would copy it.
+            canvas[row, :height, :width] = pixels
+            batch["height"][row], batch["width"][row] = height, width
+            batch["label"][row] = example["label"]
+    return batch, tuple(bad)
+
+
+def _decoded(
+    source: Source, canvas_size: int, position: int, skip: bool, bad: list[BadImage]
+) -> tuple[int, Example, UInt8[np.ndarray, "height width 3"]]:
+    """The image at `position`, or the next that can be decoded if bad ones may be skipped."""
+    for place in range(position, position + min(_MOST_BAD_IN_A_ROW, len(source))):
+        place %= len(source)
+        example = source[place]
         name, label = example["name"], example["label"]
         if not 0 <= label < source.num_classes:
             raise DataError(
@@ -188,37 +233,54 @@ def _read(source: Source, canvas_size: int, positions: Int[np.ndarray, " batch"]
                 f"{source.num_classes - 1} (some test splits have no labels)"
             )
         try:
-            pixels = decode(example["image"], canvas_size)
+            return place, example, decode(example["image"], canvas_size)
         except DataError as error:
-            raise DataError(f"image {name!r} of {source.name} {source.split}: {error}") from error
-        height, width = pixels.shape[:2]
-        # Written in place: a batch of canvases is large, and stacking would copy it.
-        batch["canvas"][row, :height, :width] = pixels
-        batch["height"][row], batch["width"][row] = height, width
-        batch["label"][row] = label
-    return batch
+            if not skip:
+                raise DataError(
+                    f"image {name!r} of {source.name} {source.split}, number {place}: {error}"
+                ) from error
+            bad.append(BadImage(name=name, reason=str(error)))
+    raise DataError(
+        f"{len(bad)} images in a row, from {bad[0].name!r} on, of {source.name} {source.split} "
+        f"cannot be decoded: {bad[0].reason}"
+    )
 
 
-def _iterate(batches: grain.MapDataset, workers: int) -> Iterator[Batch]:
+def _iterate(
+    batches: grain.MapDataset,
+    local_size: int,
+    canvas_size: int,
+    workers: int,
+    on_bad_image: Callable[[BadImage], object] | None,
+) -> Iterator[Batch]:
     """Runs the pipeline; its threads and processes end with the iterator."""
     if workers:
+        check_shared_memory(workers, local_size, canvas_size)
         # Grain's worker processes read absl flags, which only absl's own main function parses.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
         options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        dataset = batches.to_iter_dataset(options).mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers)
-        )
+        # Labels and sizes are pickled: a file of shared memory for each would cost more.
+        dataset = grain.experimental.WithOptionsIterDataset(
+            batches.to_iter_dataset(options),
+            grain.experimental.DatasetOptions(min_shm_size=_LEAST_SHARED_BYTES),
+        ).mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     else:
         threads = min(_MOST_THREADS, os.cpu_count() or 1)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         dataset = batches.to_iter_dataset(options)
-    return _closing(dataset)
+    return _closing(dataset, on_bad_image)
 
 
-def _closing(dataset: grain.IterDataset) -> Iterator[Batch]:
+def _closing(dataset: Any, on_bad_image: Callable[[BadImage], object] | None) -> Iterator[Batch]:
     iterator = iter(dataset)
     try:
-        yield from iterator
+        for batch, bad in iterator:
+            for each in bad:
+                on_bad_image(each)
+            yield batch
+    except DataError as error:
+        # Grain adds lines about its traceback.
+        raise DataError(str(error).partition("\n")[0]) from error
     finally:
         iterator.close()

@@ -3,7 +3,7 @@
 from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int32, UInt8
 
 from invariance_jax.errors import UserError
 
@@ -49,4 +49,8 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Example:
         """The image at `index`, 0 to `len(self) - 1`."""
+        ...
+
+    def labels(self) -> Int32[np.ndarray, " image"]:
+        """The class of every image, in order."""
         ...

@@ -4,47 +4,54 @@ import bisect
 import itertools
 import pathlib
 
+import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Int32
 
+from invariance_jax.data import label_index
+from invariance_jax.data.records import Records
 from invariance_jax.data.source import Example
 from invariance_jax.data.splits import SplitError, resolve
 from invariance_jax.errors import UserError
 
+# The feature that holds the class in nearly every data set.
+DEFAULT_LABEL = "label"
+
 
 class TfdsSource:
-    """A split of a prepared data set with the features `image` and `label`.
+    """A split of a prepared data set with an image and a class label.
 
     Images stay encoded: decoding is the pipeline's work.
     """
 
-    def __init__(self, name: str, split: str, data_dir: str) -> None:
+    def __init__(
+        self, name: str, split: str, data_dir: str, label_feature: str = DEFAULT_LABEL
+    ) -> None:
         """Opens the data set; nothing is downloaded or prepared.
 
         Args:
             name: As TFDS writes it, `name[/config][:version]`; the newest version by default.
             split: In TFDS notation.
             data_dir: The folder that was TFDS's `data_dir` when the data set was prepared.
+            label_feature: The feature that holds the class.
 
         Raises:
             UserError: The data set is not there or not readable.
             SplitError: It has no such split, or files of the split are missing.
         """
-        folder = find_folder(name, data_dir)
+        self._folder = find_folder(name, data_dir)
         # tfds.data_source would look for the data set's code and its download first.
-        builder = tfds.builder_from_directory(folder)
+        builder = tfds.builder_from_directory(self._folder)
         _check_format(builder, name)
-        _check_features(builder, name)
+        _check_features(builder, name, label_feature)
         files = {key: info.shard_lengths for key, info in builder.info.splits.items()}
         self._spans = resolve(split, files)
-        self._records = builder.as_data_source(
-            split,
-            decoders={"image": tfds.decode.SkipDecoding()},
-            file_format="array_record",
-        )
         _check_files(builder, split)
+        self._records = Records(builder.info.splits[split].file_instructions)
         self._ends = list(itertools.accumulate(s.stop - s.start for s in self._spans))
         self._digits = {key: len(str(sum(lengths))) for key, lengths in files.items()}
-        label = builder.info.features["label"]
+        self._label_feature = label_feature
+        label = builder.info.features[label_feature]
         self.name = name
         self.split = split
         self.num_classes = int(label.num_classes)
@@ -56,15 +63,21 @@ class TfdsSource:
 
     def __getitem__(self, index: int) -> Example:
         """The image at `index`, encoded as it was stored."""
-        record = self._records[index]
-        file_name = record.get("file_name", "")
-        if isinstance(file_name, bytes):
-            file_name = file_name.decode()
+        features = self._records[index]
+        file_name = features["file_name"].bytes_list.value if "file_name" in features else ()
         return Example(
-            image=record["image"],
-            label=int(record["label"]),
-            name=file_name or self._id(index),
+            image=features["image"].bytes_list.value[0],
+            label=features[self._label_feature].int64_list.value[0],
+            name=file_name[0].decode() if file_name and file_name[0] else self._id(index),
         )
+
+    def labels(self) -> Int32[np.ndarray, " image"]:
+        """The class of every image; the first call for a split reads all its records."""
+        whole = {
+            split: label_index.read(self._folder, split, self._label_feature)
+            for split in {span.split for span in self._spans}
+        }
+        return np.concatenate([whole[s.split][s.start : s.stop] for s in self._spans])
 
     def _id(self, index: int) -> str:
         """An id from the position in the whole split, the same in every part of it."""
@@ -133,21 +146,26 @@ def _check_format(builder: tfds.core.DatasetBuilder, name: str) -> None:
         )
 
 
-def _check_features(builder: tfds.core.DatasetBuilder, name: str) -> None:
+def _check_features(builder: tfds.core.DatasetBuilder, name: str, label_feature: str) -> None:
     features = builder.info.features
-    expected = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-    for key, kind in expected.items():
-        if not isinstance(features, tfds.features.FeaturesDict) or key not in features:
-            found = ", ".join(features) if isinstance(features, tfds.features.FeaturesDict) else ""
-            raise UserError(
-                f"config.data.name {name!r} has no feature {key!r}; expected `image` and `label`, "
-                f"found: {found or type(features).__name__}"
-            )
-        if not isinstance(features[key], kind):
-            raise UserError(
-                f"config.data.name {name!r}: feature {key!r} is {type(features[key]).__name__}; "
-                f"expected {kind.__name__}"
-            )
+    if not isinstance(features, tfds.features.FeaturesDict) or "image" not in features:
+        found = ", ".join(features) if isinstance(features, tfds.features.FeaturesDict) else ""
+        raise UserError(
+            f"config.data.name {name!r} has no feature 'image'; "
+            f"found: {found or type(features).__name__}"
+        )
+    if not isinstance(features["image"], tfds.features.Image):
+        raise UserError(
+            f"config.data.name {name!r}: feature 'image' is {type(features['image']).__name__}; "
+            "expected Image"
+        )
+    classes = [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
+    if label_feature not in classes:
+        kind = type(features[label_feature]).__name__ if label_feature in features else "not there"
+        raise UserError(
+            f"config.data.label_feature {label_feature!r} of config.data.name {name!r} is {kind}; "
+            f"expected a ClassLabel: {', '.join(classes) or 'this data set has none'}"
+        )
 
 
 def _check_files(builder: tfds.core.DatasetBuilder, split: str) -> None:

@@ -87,7 +87,8 @@ def make_accuracy_step(model: nn.Module, augmentation: Augmentation, mesh: Mesh)
 
     return jax.jit(
         step,
-        in_shardings=(devices.replicated(mesh), devices.by_example(mesh)),
+        # The model's variables stay where training has them, whole or divided.
+        in_shardings=(None, devices.by_example(mesh)),
         out_shardings=devices.replicated(mesh),
     )
 

@@ -201,7 +201,7 @@ def largest_pass(
         batch = abstract_batch(size, layout, canvas_size)
         # Two more batches wait on the device, see `data.prefetch_to_device`.
         waiting = 2 * sum(x.size * x.dtype.itemsize for x in batch.values())
-        return memory.peak_bytes(step, variables, batch) + waiting
+        return int(memory.WITH_COPIES * memory.peak_bytes(step, variables, batch)) + waiting
 
     return memory.largest_batch(bytes_of, limit)
 

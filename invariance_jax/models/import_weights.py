@@ -177,8 +177,9 @@ def _torch_shape(shape: Shape) -> Shape:
 
 
 def _to_torch(array: np.ndarray) -> np.ndarray:
-    # No network has arrays of other ranks: those pass, for the check to refuse.
-    return array.transpose(_TO_TORCH.get(array.ndim, range(array.ndim)))
+    # No network has arrays of other ranks: those pass, for the check to refuse. A mere view would
+    # be written in the order of its memory by safetensors.
+    return np.ascontiguousarray(array.transpose(_TO_TORCH.get(array.ndim, range(array.ndim))))
 
 
 def _from_torch(array: np.ndarray) -> np.ndarray:

@@ -88,6 +88,7 @@ def create(
     *,
     dtype: str = "float32",
     bn_group: int = 0,
+    remat: bool = False,
     **options: Any,
 ) -> nn.Module:
     """Makes a network.
@@ -104,6 +105,8 @@ def create(
         bn_group: How many consecutive images of the batch share BatchNorm statistics in training
             (the original's batch per GPU); 0 for the whole batch. Without effect on vision
             transformers, which have no BatchNorm.
+        remat: Compute each block's activations again in the backward pass instead of keeping
+            them; of vision transformers.
         **options: Of ResNets: `stem` ("imagenet": 7x7 with stride 2 and a max-pool; "cifar":
             3x3) and `stem_stride` (1 or 2, of the cifar stem). Of `modified_resnet18` also
             `stage2_pool`, `stage3_pool`, `stage4_pool`: whether that stage halves by max-pool.
@@ -144,7 +147,14 @@ def create(
             "imagenet stem has its own strides; expected stem='cifar' with it"
         )
     if architecture.module is ResNet:
+        if remat:
+            raise UserError(
+                f"remat of model {name!r} is {remat!r}; expected False, because only vision "
+                "transformers can compute blocks again"
+            )
         chosen["bn_group"] = bn_group
+    else:
+        chosen["remat"] = remat
     return architecture.module(
         num_classes=num_classes,
         dtype=lookup(_DTYPES, dtype, "dtype"),

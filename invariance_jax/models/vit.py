@@ -94,6 +94,7 @@ class VisionTransformer(nn.Module):
         width: Length of a token.
         depth: Blocks.
         heads: Attention heads of a block.
+        remat: Compute a block's activations again in the backward pass instead of keeping them.
     """
 
     num_classes: int
@@ -102,6 +103,7 @@ class VisionTransformer(nn.Module):
     width: int
     depth: int
     heads: int
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -141,9 +143,10 @@ class VisionTransformer(nn.Module):
         pos_embed = self.param("pos_embed", timm_normal, shape, jnp.float32)
         first = jnp.broadcast_to(cls_token, (x.shape[0], 1, self.width))
         x = jnp.concatenate([first.astype(self.dtype), x], axis=1) + pos_embed.astype(self.dtype)
+        block = nn.remat(Block) if self.remat else Block
         for number in range(1, self.depth + 1):
             name = f"block{number}"
-            x = Block(self.heads, self.dtype, name=name)(x)
+            x = block(self.heads, self.dtype, name=name)(x)
             features[name] = x.astype(jnp.float32)
         # The norm works on each token alone: only the class token is needed.
         embedding = layer_norm(self.dtype, "norm")(x[:, 0])

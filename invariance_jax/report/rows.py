@@ -3,6 +3,7 @@
 import dataclasses
 
 from invariance_jax.augment import NAMES
+from invariance_jax.config import WEIGHTS_LABEL
 
 UNTRAINED = "untrained"
 
@@ -36,12 +37,13 @@ def make_row(model: str, augmentation: str, steps: int) -> Row:
     Args:
         model: Architecture.
         augmentation: What the config says; of no effect before the first step.
-        steps: Training steps done; 0 for an untrained network.
+        steps: Training steps done; 0 for a network that is untrained here.
 
     Returns:
-        The row.
+        The row. Weights from a file were trained elsewhere: they keep their label.
     """
-    return Row(model, augmentation if steps else UNTRAINED)
+    trained = steps or augmentation.startswith(WEIGHTS_LABEL)
+    return Row(model, augmentation if trained else UNTRAINED)
 
 
 def training_rank(training: str) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -10,15 +11,21 @@ from typing import Any
 import jax
 from clu import parameter_overview
 
-from invariance_jax import data, devices, progress
+from invariance_jax import data, devices, distributed, files, progress
 from invariance_jax.evaluation import accuracy
 from invariance_jax.experiment import Experiment
+from invariance_jax.training import flops
 from invariance_jax.training import workdir as workdirs
-from invariance_jax.training.checkpoints import Checkpoints, abstract_state
+from invariance_jax.training.checkpoints import Checkpoints
 from invariance_jax.training.metrics import TrainMetrics
+from invariance_jax.training.preemption import PreemptedError, Preemption
+from invariance_jax.training.profiling import Profile
 from invariance_jax.training.state import TrainState
 from invariance_jax.training.step import make_train_step
+from invariance_jax.training.throughput import Throughput
 from invariance_jax.training.writers import MetricWriter
+
+_OVERVIEW = "parameters.txt"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -42,23 +49,70 @@ class Trained:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a run knows beside its state; saved with every checkpoint.
+
+    Attributes:
+        seconds: Time spent in training and validation, over all resumed parts.
+        best_step: The step with the best validation so far; None before the first one.
+        best_top1: Its top-1 accuracy, 0 to 1.
+        top1: Top-1 accuracy of the last validation.
+        top5: Top-5 accuracy likewise.
+    """
+
+    seconds: float = 0.0
+    best_step: int | None = None
+    best_top1: float = -1.0
+    top1: float = 0.0
+    top5: float = 0.0
+
+    def validated(self, step: int, result: accuracy.Accuracy) -> "Progress":
+        """The progress after a validation.
+
+        Args:
+            step: When.
+            result: What was measured.
+
+        Returns:
+            The new progress; of equally good steps the first is the best.
+        """
+        now = dataclasses.replace(self, top1=result.top1, top5=result.top5)
+        if result.top1 <= self.best_top1:
+            return now
+        return dataclasses.replace(now, best_step=step, best_top1=result.top1)
+
+
 def restore_state(
-    experiment: Experiment, checkpoints: Checkpoints
-) -> tuple[TrainState, dict[str, Any]] | None:
-    """Reads the newest checkpoint.
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    *,
+    best: bool = False,
+    announce: Callable[[str], object] = distributed.say,
+) -> tuple[TrainState, Progress] | None:
+    """Reads the newest checkpoint that can be read, or the best one.
 
     Args:
-        experiment: The experiment it belongs to.
+        experiment: The experiment it belongs to; its mesh may be another one than then.
         checkpoints: Where it is.
+        best: Whether to read the one with the best validation instead of the newest.
+        announce: Is told of checkpoints that cannot be read.
 
     Returns:
         The state on the experiment's mesh and the progress saved with it; None if there is none.
+
+    Raises:
+        CheckpointError: There are some, and none can be read.
     """
-    step = checkpoints.latest_step()
-    if step is None:
+    abstract = experiment.abstract_state()
+    restored = checkpoints.restore_newest(abstract, announce)
+    if restored is None:
         return None
-    abstract = abstract_state(experiment.abstract_state(), experiment.mesh)
-    return checkpoints.restore(step, abstract)
+    state, saved = restored
+    best_step = saved["progress"]["best_step"]
+    if best and best_step is not None:
+        state, saved = checkpoints.restore(best_step, abstract)
+    return state, Progress(**saved["progress"])
 
 
 def make_validate(experiment: Experiment) -> Callable[[Any], accuracy.Accuracy]:
@@ -98,6 +152,7 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
         `step(state, metrics, batch) -> (state, metrics)`, compiled at the first call.
     """
     whole = devices.replicated(experiment.mesh)
+    where = jax.tree.map(lambda x: x.sharding, experiment.abstract_state())
     step = make_train_step(
         experiment.model,
         experiment.augmentation,
@@ -105,22 +160,27 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
         experiment.optimizer,
         experiment.schedule,
         jax.random.key(experiment.config.seed),
-        label_smoothing=experiment.config.train.label_smoothing,
+        loss=experiment.loss,
+        accumulate=experiment.config.train.accumulate,
+        ema=experiment.config.train.ema,
     )
     return jax.jit(
         step,
-        in_shardings=(whole, whole, devices.by_example(experiment.mesh)),
-        out_shardings=(whole, whole),
+        in_shardings=(where, whole, devices.by_example(experiment.mesh)),
+        out_shardings=(where, whole),
         donate_argnums=(0, 1),
     )
 
 
-def training_input(experiment: Experiment, start_step: int) -> Iterator[data.Batch]:
+def training_input(
+    experiment: Experiment, start_step: int, announce: Callable[[str], object] = print
+) -> Iterator[data.Batch]:
     """Opens the training input.
 
     Args:
         experiment: The experiment.
         start_step: Steps already taken; they fix the next batch.
+        announce: Takes a message for each bad image that is skipped.
 
     Returns:
         Batches on the devices, without end.
@@ -135,12 +195,17 @@ def training_input(experiment: Experiment, start_step: int) -> Iterator[data.Bat
         workers=config.data.workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        on_bad_image=data.BadImageCounter(announce) if config.data.skip_bad_images else None,
     )
     return data.prefetch_to_device(batches, devices.by_example(experiment.mesh))
 
 
 def train(
-    experiment: Experiment, workdir: pathlib.Path, *, announce: Callable[[str], object] = print
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    *,
+    announce: Callable[[str], object] = print,
+    profile: tuple[int, int] | None = None,
 ) -> Trained:
     """Trains, or goes on from the newest checkpoint of the workdir.
 
@@ -148,6 +213,8 @@ def train(
         experiment: The experiment.
         workdir: The run's folder; it must be this experiment's or new.
         announce: Takes each message for the person who watches.
+        profile: The first step to trace into `WORKDIR/profile` and the first not to; None for no
+            trace.
 
     Returns:
         The finished run.
@@ -155,6 +222,8 @@ def train(
     Raises:
         UserError: The workdir belongs to another config, or the weights to start from do not fit.
         NonFiniteLossError: The loss became infinite or not a number.
+        PreemptedError: SIGTERM came; the state is saved.
+        CheckpointError: A checkpoint could not be written, or none of those there can be read.
     """
     config = experiment.config
     if not (workdir / "checkpoints").exists():
@@ -162,22 +231,27 @@ def train(
         experiment.load_weights()
     workdirs.claim(workdir, config)
     with contextlib.ExitStack() as stack:
+        preemption = stack.enter_context(Preemption())
         checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.train.keep_checkpoints))
-        restored = restore_state(experiment, checkpoints)
+        restored = restore_state(experiment, checkpoints, announce=announce)
         if restored:
-            state, saved = restored
-            start_step, seconds_before = int(state.step), float(saved["seconds"])
+            state, done = restored
+            start_step = int(state.step)
             announce(f"{workdir}: going on from the checkpoint of step {start_step}")
+            if start_step >= config.train.steps:
+                return _trained(state, done)
         else:
-            state, start_step, seconds_before = experiment.init_state(), 0, 0.0
+            state, done, start_step = experiment.init_state(), Progress(), 0
+            if distributed.is_lead():
+                files.write_text(workdir / _OVERVIEW, _overview(state))
             count = parameter_overview.count_parameters(state.params)
-            announce(f"{workdir}: training {config.model.name}, {count:,} parameters")
-        if restored and start_step >= config.train.steps:
-            return Trained(
-                state=state, top1=saved["top1"], top5=saved["top5"], seconds=seconds_before
+            announce(
+                f"{workdir}: training {config.model.name}, {count:,} parameters, listed in "
+                f"{_OVERVIEW}"
             )
 
         writer = stack.enter_context(MetricWriter(workdir, start_step))
+        trace = stack.enter_context(Profile(workdir, profile))
         bar = stack.enter_context(
             progress.bar(
                 total=config.train.steps,
@@ -186,16 +260,27 @@ def train(
                 unit="steps",
             )
         )
-        run_step, validate = compile_step(experiment), make_validate(experiment)
-        begun = time.perf_counter()
-        metrics, logged_step, logged_time = no_metrics(experiment), start_step, begun
-        batches = training_input(experiment, start_step)
+        validate, throughput = make_validate(experiment), _make_throughput(experiment)
+        begun, seconds_before = time.perf_counter(), done.seconds
+        metrics = no_metrics(experiment)
+        batches = training_input(experiment, start_step, announce)
+        first = next(batches)
+        batches = itertools.chain([first], batches)
+        # Compiled before the first interval is timed; another shape would be an error from now
+        # on, not another program.
+        run_step = compile_step(experiment).lower(state, metrics, first).compile()
+        throughput.restart()
         for step in range(start_step + 1, config.train.steps + 1):
-            state, metrics = run_step(state, metrics, next(batches))
+            batch = throughput.take(batches, metrics)
+            trace.before(step, metrics)
+            with jax.transfer_guard("disallow"):
+                state, metrics = run_step(state, metrics, batch)
             bar.update()
             last = step == config.train.steps
-            save = last or step % config.train.checkpoint_every == 0
-            validation = last or step % config.train.evaluate_every == 0
+            stop = preemption.reached(step) and not last
+            save = last or stop or step % config.train.checkpoint_every == 0
+            # A machine that is taken away leaves no time for a validation.
+            validation = last or (step % config.train.evaluate_every == 0 and not stop)
             if not (save or validation or step % config.train.log_every == 0):
                 continue
 
@@ -209,28 +294,49 @@ def train(
                     f"config.optimizer.learning_rate (now {config.optimizer.learning_rate}) or "
                     f"more config.optimizer.warmup_steps (now {config.optimizer.warmup_steps})"
                 )
-            now = time.perf_counter()
-            rate = (step - logged_step) * config.train.batch_size / (now - logged_time)
-            row = {
-                "loss": float(values["loss"]),
-                "top1": float(values["top1"]),
-                "learning_rate": float(values["learning_rate"]),
-                "images_per_second": rate,
-            }
+            row = {name: float(values[name]) for name in ("loss", "top1", "learning_rate")}
+            row |= throughput.measure()
             bar.set_postfix(loss=f"{row['loss']:.3f}", top1=f"{row['top1']:.1%}", refresh=False)
             if validation:
-                result = validate(state.variables)
+                result = validate(state.evaluated_variables)
                 row |= {"validation_top1": result.top1, "validation_top5": result.top5}
+                done = done.validated(step, result)
+                save = save or done.best_step == step
             seconds = seconds_before + time.perf_counter() - begun
+            done = dataclasses.replace(done, seconds=seconds)
             writer.write(step, {**row, "seconds": seconds})
             if save:
-                saved = {"step": step, "seconds": seconds, "seed": config.seed}
-                if last:
-                    saved |= {"top1": result.top1, "top5": result.top5}
-                checkpoints.save(step, state, saved)
+                saved = {"step": step, "progress": dataclasses.asdict(done)}
+                saved["config"] = dataclasses.asdict(config)
+                checkpoints.save(step, state, saved, best_step=done.best_step)
+            if stop:
+                checkpoints.wait()
+                raise PreemptedError(
+                    f"{workdir}: stopped by SIGTERM after step {step}, which is saved; the same "
+                    "command goes on"
+                )
             # Validation is not counted into the training rate.
-            logged_step, logged_time = step, time.perf_counter()
-    return Trained(state=state, top1=result.top1, top5=result.top5, seconds=seconds)
+            throughput.restart()
+    return _trained(state, done)
+
+
+def _trained(state: TrainState, done: Progress) -> Trained:
+    return Trained(state=state, top1=done.top1, top5=done.top5, seconds=done.seconds)
+
+
+def _overview(state: TrainState) -> str:
+    """A table of all parameters, with how each is divided over the mesh."""
+    return parameter_overview.get_parameter_overview(state.params, include_stats="sharding") + "\n"
+
+
+def _make_throughput(experiment: Experiment) -> Throughput:
+    config, devices_ = experiment.config, experiment.mesh.devices.ravel()
+    peak = flops.peak_flops(devices_[0].device_kind, config.mesh.peak_flops)
+    return Throughput(
+        batch_size=config.train.batch_size,
+        image_flops=flops.training_flops(experiment.model, config.data.image_size),
+        peak_flops=peak and peak * len(devices_),
+    )
 
 
 def no_metrics(experiment: Experiment) -> Any:

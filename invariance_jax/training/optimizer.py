@@ -1,12 +1,17 @@
 """Optimizers and learning-rate schedules by name."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import optax
 
 from invariance_jax import spec
 from invariance_jax.config import OptimizerConfig
 from invariance_jax.errors import UserError
+
+# From parameters to a tree of bools; None for all of them.
+Decayed = Callable[[Any], Any] | None
 
 
 def _constant(peak: float, steps: int) -> optax.Schedule:
@@ -31,24 +36,62 @@ _SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
 
 
 def _sgd(
-    rate: optax.Schedule, weight_decay: float, *, momentum: float = 0.9, nesterov: bool = False
+    rate: optax.Schedule,
+    weight_decay: float,
+    decayed: Decayed,
+    *,
+    momentum: float = 0.9,
+    nesterov: bool = False,
 ) -> optax.GradientTransformation:
     # torch.optim.SGD adds weight decay to the gradient, before the momentum.
     return optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.sgd(rate, momentum, nesterov=nesterov)
+        optax.add_decayed_weights(weight_decay, decayed),
+        optax.sgd(rate, momentum, nesterov=nesterov),
     )
 
 
 def _adamw(
-    rate: optax.Schedule, weight_decay: float, *, b1: float = 0.9, b2: float = 0.999
+    rate: optax.Schedule,
+    weight_decay: float,
+    decayed: Decayed,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
 ) -> optax.GradientTransformation:
-    return optax.adamw(rate, b1, b2, weight_decay=weight_decay)
+    return optax.adamw(rate, b1, b2, weight_decay=weight_decay, mask=decayed)
+
+
+def _lamb(
+    rate: optax.Schedule,
+    weight_decay: float,
+    decayed: Decayed,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+) -> optax.GradientTransformation:
+    return optax.lamb(rate, b1, b2, weight_decay=weight_decay, mask=decayed)
 
 
 _OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": _sgd,
     "adamw": _adamw,
+    "lamb": _lamb,
 }
+
+
+def kernels(params: Any) -> Any:
+    """Says which parameters are kernels: what a convolution or dense layer multiplies by.
+
+    Args:
+        params: Parameters of a network.
+
+    Returns:
+        The same tree of bools; False for norms, biases, tokens and position embeddings.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+_DECAYED: dict[str, Decayed] = {"all": None, "kernels": kernels}
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -100,11 +143,15 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         UserError: Unknown optimizer, schedule or option.
     """
     schedule = make_schedule(config, steps)
-    return spec.call(
+    optimizer = spec.call(
         _OPTIMIZERS,
         config.name,
         schedule,
         config.weight_decay,
+        _DECAYED[config.weight_decay_on],
         kind="optimizer",
         field="config.optimizer.name",
     )
+    if not config.clip_norm:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)

@@ -24,12 +24,14 @@ class TrainState:
         params: Parameters of the model.
         batch_stats: Running statistics of BatchNorm; empty for models without.
         optimizer_state: State of the optimizer.
+        ema: Moving average of `variables`; empty for runs without.
     """
 
     step: Int[Array, ""]
     params: Any
     batch_stats: Any
     optimizer_state: Any
+    ema: Any
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -37,6 +39,11 @@ class TrainState:
         if not self.batch_stats:
             return {"params": self.params}
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def evaluated_variables(self) -> dict[str, Any]:
+        """What the run is judged by: the moving average where there is one."""
+        return self.ema or self.variables
 
 
 def init_variables(model: nn.Module, key: PRNGKeyArray, image_size: int) -> dict[str, Any]:
@@ -59,9 +66,10 @@ def init_state(
     optimizer: optax.GradientTransformation,
     key: PRNGKeyArray,
     image_size: int,
-    sharding: jax.sharding.Sharding | None = None,
     *,
     variables: dict[str, Any] | None = None,
+    ema: bool = False,
+    shardings: "TrainState | None" = None,
 ) -> TrainState:
     """Makes the state before the first step; `jax.eval_shape` gives its shapes.
 
@@ -70,25 +78,33 @@ def init_state(
         optimizer: The optimizer.
         key: The run's key.
         image_size: Side of the images, pixels.
-        sharding: Where the arrays shall lie; None for the default device.
         variables: Parameters and batch statistics to start from; drawn from the key by default.
+        ema: Whether to keep a moving average; it starts from the first variables.
+        shardings: Where each array shall lie, in a tree like the state; None for the default
+            device. The values do not depend on it.
 
     Returns:
         The state at step 0.
     """
+    where = shardings and shardings.variables
     if variables is None:
         # The model is static and compared by its fields: one program for all runs of an
         # architecture, as drawing compiles slowly. The optimizer has no such identity.
-        draw = jax.jit(
-            init_variables, static_argnames=("model", "image_size"), out_shardings=sharding
-        )
+        draw = jax.jit(init_variables, static_argnames=("model", "image_size"), out_shardings=where)
         variables = draw(model, key, image_size=image_size)
-    elif sharding is not None:
-        variables = jax.device_put(variables, sharding)
+    elif where is not None:
+        variables = jax.device_put(variables, where)
     params = variables["params"]
+    start = jax.jit(optimizer.init, out_shardings=shardings and shardings.optimizer_state)
     return TrainState(
-        step=jnp.zeros((), jnp.int32, device=sharding),
+        step=jnp.zeros((), jnp.int32, device=shardings and shardings.step),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        optimizer_state=jax.jit(optimizer.init, out_shardings=sharding)(params),
+        optimizer_state=start(params),
+        # A copy: the step gives away the memory of each part of the state.
+        ema=jax.jit(_copied, out_shardings=where)(variables) if ema else {},
     )
+
+
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)

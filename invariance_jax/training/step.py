@@ -1,5 +1,6 @@
 """One training step as a pure function: augment, forward, backward, update."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from invariance_jax.augment import OneMixing, WithPolicies
+from invariance_jax.training.losses import Loss
 from invariance_jax.training.metrics import TrainMetrics
 from invariance_jax.training.state import TrainState
 from invariance_jax.transforms import normalize
@@ -51,26 +53,6 @@ def mixing_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.fold_in(key, step), _WHOLE_BATCH)
 
 
-def cross_entropy(
-    logits: Float[Array, "batch classes"],
-    target: Float[Array, "batch classes"],
-    smoothing: float,
-) -> Float[Array, "batch"]:
-    """Cross-entropy with label smoothing, as torch's `CrossEntropyLoss(label_smoothing=...)`.
-
-    Args:
-        logits: Scores before the softmax.
-        target: Probabilities of the classes: one-hot, or mixed.
-        smoothing: Share of the target spread evenly over all classes, 0 to 1.
-
-    Returns:
-        The loss of each example.
-    """
-    log_probability = jax.nn.log_softmax(logits)
-    true = jnp.sum(target * log_probability, axis=1)
-    return -(1 - smoothing) * true - smoothing * jnp.mean(log_probability, axis=1)
-
-
 def make_train_step(
     model: nn.Module,
     augmentation: WithPolicies,
@@ -79,7 +61,9 @@ def make_train_step(
     schedule: optax.Schedule,
     key: PRNGKeyArray,
     *,
-    label_smoothing: float,
+    loss: Loss,
+    accumulate: int,
+    ema: float,
 ) -> Step:
     """Makes the training step, to be jitted as one program.
 
@@ -90,7 +74,9 @@ def make_train_step(
         optimizer: The optimizer.
         schedule: Its learning rate, for the metrics.
         key: The run's key.
-        label_smoothing: Share of the target spread over all classes.
+        loss: The loss of each example.
+        accumulate: Microbatches; see `_mean_gradients`.
+        ema: Decay of the state's moving average; without effect if it has none.
 
     Returns:
         `step(state, metrics, batch) -> (state, metrics)`; the batch is as `data.train_batches`
@@ -98,20 +84,21 @@ def make_train_step(
     """
 
     def loss_of(
-        params: Any, state: TrainState, images: Array, target: Array
+        params: Any, batch_stats: Any, images: Array, target: Array
     ) -> tuple[Array, tuple[Any, Array]]:
-        variables = {**state.variables, "params": params}
+        variables = {"params": params, "batch_stats": batch_stats}
         (logits, _), updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-        loss = jnp.mean(cross_entropy(logits, target, label_smoothing))
-        return loss, (updates.get("batch_stats", {}), logits)
+        return jnp.mean(loss(logits, target)), (updates.get("batch_stats", {}), logits)
+
+    gradients_of = _mean_gradients(jax.value_and_grad(loss_of, has_aux=True), accumulate)
 
     def step(state: TrainState, metrics: Any, batch: Batch) -> tuple[TrainState, Any]:
         keys = example_keys(key, state.step, batch["index"])
         images = jax.vmap(augmentation)(keys, batch["canvas"], batch["height"], batch["width"])
         target = jax.nn.one_hot(batch["label"], model.num_classes)
         images, target = mixing(mixing_key(key, state.step), images, target)
-        (loss, (batch_stats, logits)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-            state.params, state, normalize(images), target
+        (value, (batch_stats, logits)), gradients = gradients_of(
+            state.params, state.batch_stats, normalize(images), target
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
         new_state = TrainState(
@@ -119,20 +106,64 @@ def make_train_step(
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             optimizer_state=optimizer_state,
+            ema=state.ema,
         )
+        if state.ema:
+            averaged = optax.incremental_update(new_state.variables, state.ema, 1 - ema)
+            new_state = dataclasses.replace(new_state, ema=averaged)
         # The loss was computed before the update: a checkpoint must not hold an update that
         # only the next step would show to be broken.
         norm = optax.tree.norm(new_state.variables)
         metrics = metrics.merge(
             TrainMetrics.single_from_model_output(
-                loss=loss,
+                loss=value,
                 # Of a mixed image, the class of its larger part counts.
                 correct=jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1),
                 learning_rate=schedule(state.step),
-                finite=jnp.isfinite(loss) & jnp.isfinite(norm),
+                finite=jnp.isfinite(value) & jnp.isfinite(norm),
                 step=new_state.step,
             )
         )
         return new_state, metrics
 
     return step
+
+
+def _mean_gradients(value_and_grad: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """Computes a batch's gradients in microbatches, one after another, to save memory.
+
+    Microbatch j holds the images j, j + parts, j + 2 parts, ... of the batch: so every device has
+    its share of each, and the numbers do not depend on how many devices there are. Losses are
+    means, so the mean of the microbatches' gradients is that of the batch, but for BatchNorm: its
+    statistics are those of a microbatch (or of `bn_group` images of one), and the running ones
+    move once for each microbatch, as in PyTorch when gradients are accumulated.
+
+    Args:
+        value_and_grad: `f(params, batch_stats, images, target)` to `((loss, (batch_stats,
+            logits)), gradients)`.
+        parts: How many microbatches; they divide the batch.
+
+    Returns:
+        A function of the same form.
+    """
+    if parts == 1:
+        return value_and_grad
+
+    def accumulated(params: Any, batch_stats: Any, images: Array, target: Array) -> Any:
+        def one(carry: tuple[Any, Any], part: tuple[Array, Array]) -> tuple[Any, Any]:
+            batch_stats, total = carry
+            (loss, (batch_stats, logits)), gradients = value_and_grad(params, batch_stats, *part)
+            return (batch_stats, jax.tree.map(jnp.add, total, gradients)), (loss, logits)
+
+        def split(x: Array) -> Array:
+            return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
+
+        start = batch_stats, jax.tree.map(jnp.zeros_like, params)
+        (batch_stats, total), (losses, logits) = jax.lax.scan(
+            one, start, (split(images), split(target))
+        )
+        gradients = jax.tree.map(lambda x: x / parts, total)
+        in_order = jnp.swapaxes(logits, 0, 1).reshape(target.shape)
+        return (jnp.mean(losses), (batch_stats, in_order)), gradients
+
+    return accumulated

@@ -3,7 +3,9 @@
 import json
 import pathlib
 
-from invariance_jax import files
+import orbax.checkpoint as ocp
+
+from invariance_jax import distributed, files
 from invariance_jax.config import ExperimentConfig, differences, from_config_dict
 from invariance_jax.errors import UserError
 
@@ -15,6 +17,10 @@ _MAY_CHANGE = frozenset(
         "data.data_dir",
         "data.workers",
         "mesh.data",
+        "mesh.model",
+        "mesh.parameters",
+        "mesh.peak_flops",
+        "model.remat",
         "train.checkpoint_every",
         "train.keep_checkpoints",
         "train.evaluate_every",
@@ -24,7 +30,7 @@ _MAY_CHANGE = frozenset(
 
 
 def claim(workdir: pathlib.Path, config: ExperimentConfig) -> None:
-    """Marks a workdir as this config's, or checks that it is.
+    """Marks a workdir as this config's, or checks that it is; every process must call it.
 
     Args:
         workdir: The run's folder; made if absent.
@@ -32,27 +38,41 @@ def claim(workdir: pathlib.Path, config: ExperimentConfig) -> None:
 
     Raises:
         UserError: The workdir belongs to another config; every field that differs is named with
-            both values.
+            both values. Or the processes do not see the same folder.
     """
-    if (workdir / _CONFIG).exists():
-        stored = read_config(workdir)
-        different = {
-            path: values
-            for path, values in differences(stored, config).items()
-            if path not in _MAY_CHANGE
-            # Evaluation comes after training and may be asked for differently each time.
-            and not path.startswith("eval.")
-        }
-        if different:
-            listed = "; ".join(
-                f"config.{path} is {there!r} there and {here!r} here"
-                for path, (there, here) in different.items()
-            )
+    with distributed.together():
+        if distributed.is_lead():
+            if (workdir / _CONFIG).exists():
+                _check_same(workdir, config)
+            files.write_text(workdir / _CONFIG, config.to_json() + "\n")
+    with distributed.together():
+        if not (workdir / _CONFIG).exists():
             raise UserError(
-                f"workdir {workdir} belongs to another config: {listed}. "
-                "Choose another --workdir, or give the same config to go on with this run"
+                f"workdir {workdir} is not the folder that process 0 sees; expected a file system "
+                "that all hosts share, because each writes its part of a checkpoint"
             )
-    files.write_text(workdir / _CONFIG, config.to_json() + "\n")
+        _check_same(workdir, config)
+
+
+def _check_same(workdir: pathlib.Path, config: ExperimentConfig) -> None:
+    """Refuses a config that would go on with another one's run."""
+    stored = read_config(workdir)
+    different = {
+        path: values
+        for path, values in differences(stored, config).items()
+        if path not in _MAY_CHANGE
+        # Evaluation comes after training and may be asked for differently each time.
+        and not path.startswith("eval.")
+    }
+    if different:
+        listed = "; ".join(
+            f"config.{path} is {there!r} there and {here!r} here"
+            for path, (there, here) in different.items()
+        )
+        raise UserError(
+            f"workdir {workdir} belongs to another config: {listed}. "
+            "Choose another --workdir, or give the same config to go on with this run"
+        )
 
 
 def read_config(workdir: pathlib.Path) -> ExperimentConfig:
@@ -75,3 +95,24 @@ def read_config(workdir: pathlib.Path) -> ExperimentConfig:
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     return from_config_dict(ExperimentConfig, values)
+
+
+def is_finished(workdir: pathlib.Path, config: ExperimentConfig) -> bool:
+    """Whether a run has been trained to its end.
+
+    Args:
+        workdir: The run's folder, there or not.
+        config: The run's config.
+
+    Returns:
+        Whether its last complete checkpoint is that of the last step.
+
+    Raises:
+        UserError: The folder belongs to another config.
+    """
+    if not (workdir / _CONFIG).exists():
+        return False
+    _check_same(workdir, config)
+    folder = workdir / "checkpoints"
+    steps = ocp.utils.checkpoint_steps(folder) if folder.exists() else []
+    return max(steps, default=0) == config.train.steps

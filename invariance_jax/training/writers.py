@@ -8,7 +8,7 @@ from typing import TextIO
 
 import tensorboardX
 
-from invariance_jax import files
+from invariance_jax import distributed, files
 
 _LINES = "metrics.jsonl"
 
@@ -17,7 +17,7 @@ class MetricWriter:
     """Writes the metrics of one run to `WORKDIR/metrics.jsonl` and `WORKDIR/tensorboard/`.
 
     A resumed run takes back the lines of steps that it is about to repeat, so each step stands
-    in the file once.
+    in the file once. Of several processes only the first writes.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int) -> None:
@@ -27,6 +27,9 @@ class MetricWriter:
             workdir: The run's folder.
             start_step: Steps already taken.
         """
+        self._open = distributed.is_lead()
+        if not self._open:
+            return
         path = workdir / _LINES
         kept = [row for row in read_metrics(workdir) if row["step"] <= start_step]
         files.write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
@@ -44,23 +47,27 @@ class MetricWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._lines.close()
-        self._events.close()
+        if self._open:
+            self._lines.close()
+            self._events.close()
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def write(self, step: int, values: Mapping[str, float | None]) -> None:
         """Writes one line.
 
         Args:
             step: Steps taken.
-            values: The metrics by name.
+            values: The metrics by name; None, `null` in the file, for what is not known here.
         """
+        if not self._open:
+            return
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         self._lines.flush()
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+            if value is not None:
+                self._events.add_scalar(name, value, step)
 
 
-def read_metrics(workdir: pathlib.Path) -> list[dict[str, float]]:
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, float | None]]:
     """Reads the metrics of a run.
 
     Args:

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -91,6 +92,7 @@ def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
         (["train"], "--config is missing"),
         (["train", DIGITS], "--workdir is missing"),
         (["train", "--config=none.py", "--workdir=x"], "--config: "),
+        (["train", "--config=none.py", "--config.seed=1", "--workdir=x"], "--config: "),
         (["train", DIGITS, "--workdir=x", "--wrokdir=y"], "wrokdir"),
         (["train", DIGITS, "--workdir=x", "extra"], "unexpected argument 'extra'"),
         (
@@ -121,6 +123,35 @@ def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
             "config.train.batch_size is 12; expected a multiple of 8",
         ),
         (["evaluate"], "--workdir is missing"),
+        (["evaluate", DIGITS, "--untrained"], "--workdir is missing"),
+        (
+            [
+                "evaluate",
+                DIGITS,
+                "--untrained",
+                "--workdir=x",
+                "--config.eval.split=validation[:1]",
+            ],
+            "'validation[:1]', which holds 1 images; expected at least 2",
+        ),
+        (
+            [
+                "evaluate",
+                DIGITS,
+                "--untrained",
+                "--workdir=x",
+                "--config.eval.split=validation[:0]",
+            ],
+            "config.eval.split: split 'validation[:0]' holds no image",
+        ),
+        (
+            ["evaluate", DIGITS, "--untrained", "--workdir=x", "--config.eval.pooling=max"],
+            "config.eval.pooling: unknown pooling 'max'; one of: mean, none",
+        ),
+        (
+            ["evaluate", DIGITS, "--untrained", "--workdir=x", "--config.eval.shard_size=0"],
+            "config.eval.shard_size is 0; expected at least 1",
+        ),
         (["evaluate", "--workdir=nowhere"], "nowhere holds no run"),
         (["report"], "no folder given"),
         (["report", "nowhere"], "report's argument is 'nowhere'; expected a folder that exists"),
@@ -142,6 +173,25 @@ def test_evaluate_refuses_to_change_what_was_trained(workdir, capsys):
     assert main(["evaluate", f"--workdir={workdir}", "--config.model.name=vit_mu8"]) == 2
     error = capsys.readouterr().err
     assert "config.model.name is 'vit_mu8'" in error and "trained with 'resnet8'" in error
+
+
+def test_evaluate_keeps_an_unfinished_measurement(workdir, capsys):
+    path = workdir / "invariance" / "resnet8_flip_seed0.nc"
+    parts = path.with_suffix(".parts")
+    before = path.read_bytes()
+    path.unlink()
+    try:
+        parts.mkdir()
+        (parts / "identity.json").write_text(json.dumps({"parameters_sha256": "another"}))
+        (parts / "grid_00000.npz").write_bytes(b"hours of work")
+        assert main(["evaluate", f"--workdir={workdir}"]) == 2
+        error = capsys.readouterr().err
+        assert f"{parts} holds the unfinished evaluation of another measurement" in error
+        assert "parameters_sha256" in error and error.count("\n") == 1
+        assert (parts / "grid_00000.npz").read_bytes() == b"hours of work"
+    finally:
+        shutil.rmtree(parts)
+        path.write_bytes(before)
 
 
 def test_evaluate_without_checkpoint_says_so(workdir, tmp_path, capsys):

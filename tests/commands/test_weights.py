@@ -12,7 +12,7 @@ from invariance_jax import experiment, models
 from invariance_jax.__main__ import main
 from invariance_jax.config import ExperimentConfig, from_config_dict
 from invariance_jax.configs import digits
-from invariance_jax.evaluation import accuracy_table, results
+from invariance_jax.evaluation import accuracy_table, results, summary
 
 DIGITS = f"--config={pathlib.Path(__file__).parents[2] / 'configs' / 'digits.py'}"
 SMALL = [
@@ -106,4 +106,52 @@ def test_weights_that_do_not_fit_are_refused(
     assert main(["train", *start, *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("invariance-jax: config.model.weights") and message in error
+    assert error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_measured_without_a_run(file, tmp_path, capsys):
+    flags = [f"{DIGITS}:vit_mu8", f"--workdir={tmp_path}", *SMALL]
+    layers = "--config.eval.features=('block1',)"
+    assert main(["evaluate", *flags, f"--config.model.weights={file}", layers]) == 0
+    shown = capsys.readouterr()
+    (row,) = accuracy_table.read(tmp_path / "accuracy.csv")
+    assert (row.augmentation, row.steps) == ("weights seven.safetensors", 0)
+    path = tmp_path / "invariance" / "vit_mu8_weights_seven_safetensors_seed0.nc"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    found = results.read(path)
+    expected = experiment.make(config_of("vit_mu8", file)).init_state().variables
+    assert found.attrs["parameters_sha256"] == results.fingerprint(expected)
+    assert results.read(path, "features").feature.values.tolist() == ["embedding", "block1"]
+    assert summary.table(found) in shown.out
+    assert "vit_mu8_weights_seven_safetensors_seed0 grid: 100% 6/6 images" in shown.err
+    # What is shown of the images as they are, is their accuracy.
+    untouched = found.sel(transform="rotate", magnitude=0)
+    assert not untouched.flip.any()
+    np.testing.assert_array_equal(untouched.correct, found.prediction.values == found.label.values)
+
+    # Percentiles by class are added to the finished file without another measurement.
+    classes = "--config.eval.per_class=True"
+    assert main(["evaluate", *flags, f"--config.model.weights={file}", layers, classes]) == 0
+    assert "images" not in capsys.readouterr().err
+    assert results.read(path).identical(found)
+    by_class = results.read(path, "classes")
+    assert by_class.images.sum() == 6 and set(results.groups(path)) == {"classes", "features"}
+
+    # A report tells it from an untrained network.
+    assert main(["report", str(tmp_path), f"--output={tmp_path / 'page'}"]) == 0
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "weights seven.safetensors" in page and "untrained vit_mu8" not in page
+
+
+def test_there_must_be_something_to_measure(tmp_path, capsys):
+    assert main(["evaluate", f"{DIGITS}:vit_mu8", f"--workdir={tmp_path}", *SMALL]) == 2
+    assert "config.model.weights is empty, so that there is nothing" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_network_are_not_measured(file, tmp_path, capsys):
+    flags = [f"{DIGITS}:resnet8", f"--workdir={tmp_path}", f"--config.model.weights={file}"]
+    assert main(["evaluate", *flags, *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert "config.model.weights: weights do not fit model 'resnet8'" in error
     assert error.count("\n") == 1 and list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -34,11 +35,11 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def record(image: bytes, label: int, file_name: str | None) -> bytes:
+def record(image: bytes, label: int, file_name: str | None, label_feature: str) -> bytes:
     example = tf_example_pb2.Example()
     feature = example.features.feature
     feature["image"].bytes_list.value.append(image)
-    feature["label"].int64_list.value.append(label)
+    feature[label_feature].int64_list.value.append(label)
     if file_name is not None:
         feature["file_name"].bytes_list.value.append(file_name.encode())
     return example.SerializeToString()
@@ -54,12 +55,14 @@ def write_dataset(
     file_names: bool = False,
     file_format: str = "array_record",
     labels: list[int] | None = None,
+    images: list[bytes] | None = None,
 ) -> pathlib.Path:
     """Writes a data set; images are numbered on over files and splits."""
     splits = {"train": [4, 3], "test": [5]} if splits is None else splits
     features = {"image": IMAGE, "label": LABEL} if features is None else features
     if file_names:
         features = {**features, "file_name": TEXT}
+    label_feature = next((key for key in features if key.endswith("label")), "label")
     folder = data_dir / name / version
     folder.mkdir(parents=True)
     number = 0
@@ -71,7 +74,8 @@ def write_dataset(
             for _ in range(length):
                 label = number % 3 if labels is None else labels[number]
                 file_name = f"photo_{number}.JPEG" if file_names else None
-                writer.write(record(png(pixels_of(number)), label, file_name))
+                image = png(pixels_of(number)) if images is None else images[number]
+                writer.write(record(image, label, file_name, label_feature))
                 number += 1
             writer.close()
     info = {
@@ -94,14 +98,14 @@ def write_dataset(
         "featuresDict": {"features": features},
     }
     (folder / "features.json").write_text(json.dumps(structure))
-    (folder / "label.labels.txt").write_text("ant\nbee\ncow\n")
+    (folder / f"{label_feature}.labels.txt").write_text("ant\nbee\ncow\n")
     return folder
 
 
 class PixelSource:
     """Images in memory; the label says which."""
 
-    def __init__(self, size: int, unreadable: int | None = None, label: int | None = None) -> None:
+    def __init__(self, size: int, unreadable: Sequence[int] = (), label: int | None = None) -> None:
         self.name, self.split = "pixels", "train"
         self.num_classes = size
         self.class_names = tuple(str(i) for i in range(size))
@@ -111,9 +115,12 @@ class PixelSource:
         return self._size
 
     def __getitem__(self, index: int) -> dict:
-        image = b"not an image" if index == self._unreadable else pixels_of(index)
+        image = b"not an image" if index in self._unreadable else pixels_of(index)
         label = index if self._label is None else self._label
         return {"image": image, "label": label, "name": f"pixels_{index}"}
+
+    def labels(self) -> np.ndarray:
+        return np.array([self[i]["label"] for i in range(self._size)], np.int32)
 
 
 @pytest.fixture

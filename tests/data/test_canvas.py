@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from invariance_jax.data import DataError, decode, to_canvas
@@ -90,6 +91,76 @@ def test_jpeg_under_four_times_the_canvas_is_exact(shape):
     np.testing.assert_array_equal(decode(file, canvas), np.asarray(expected))
 
 
+def pillow(file: bytes, canvas: int) -> np.ndarray:
+    """What Pillow alone makes of a file."""
+    with Image.open(io.BytesIO(file)) as opened:
+        longest = max(opened.size)
+        size = opened.size
+        if longest > canvas:
+            size = tuple(max(1, round(side * canvas / longest)) for side in size)
+        opened.draft(None, (2 * size[0], 2 * size[1]))
+        return np.asarray(opened.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"progressive": True},
+        {"quality": 30},
+        {"restart_marker_blocks": 2},
+    ],
+)
+def test_every_jpeg_has_pillow_s_pixels(options):
+    """Bit for bit, whatever the sizes: whole, shrunk, and shrunk while decoding by 2, 4 and 8."""
+    generator = np.random.default_rng(0)
+    for height, width, canvas in [
+        *((33, 47, 64), (33, 47, 47), (33, 47, 40), (64, 64, 16), (65, 63, 15), (200, 131, 50)),
+        *((201, 131, 24), (203, 131, 12), (1, 300, 7), (300, 1, 7), (1, 1, 8), (7, 640, 40)),
+    ]:
+        pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
+        file = encoded(Image.fromarray(pixels), "JPEG", **options)
+        np.testing.assert_array_equal(decode(file, canvas), pillow(file, canvas))
+
+
+def test_jpeg_stored_as_rgb():
+    file = encoded(Image.fromarray(photo(20, 30)), "JPEG", keep_rgb=True)
+    np.testing.assert_array_equal(decode(file, 32), pillow(file, 32))
+
+
+@pytest.mark.parametrize("canvas", [64, 16, 4])
+def test_grey_jpeg_has_pillow_s_pixels(canvas):
+    file = encoded(Image.fromarray(photo(50, 60)[..., 2]), "JPEG")
+    np.testing.assert_array_equal(decode(file, canvas), pillow(file, canvas))
+
+
+def test_one_pixel():
+    file = encoded(Image.new("RGB", (1, 1), (200, 100, 50)), "PNG")
+    np.testing.assert_array_equal(decode(file, 8), [[[200, 100, 50]]])
+    file = encoded(Image.new("RGB", (1, 1), (200, 100, 50)), "JPEG", quality=100)
+    assert np.abs(decode(file, 8).astype(int) - [200, 100, 50]).max() <= 2
+
+
+def test_bytes_that_libjpeg_warns_of_are_no_error():
+    """Some photos have rubbish before their last marker; Pillow takes them."""
+    file = encoded(Image.fromarray(photo(20, 30)), "JPEG")
+    odd = file[:-2] + bytes(50) + file[-2:]
+    with pytest.raises(ValueError, match="extraneous bytes"):
+        simplejpeg.decode_jpeg(odd)
+    np.testing.assert_array_equal(decode(odd, 32), decode(file, 32))
+
+
+def test_header_of_a_hostile_size():
+    """Refused before memory for it is taken."""
+    file = bytearray(encoded(Image.fromarray(photo(8, 8)), "JPEG"))
+    at = file.index(b"\xff\xc0")
+    file[at + 5 : at + 9] = b"\xff\xff\xff\xff"
+    with pytest.raises(DataError, match="cannot decode"):
+        decode(bytes(file), 8)
+
+
 def test_grey():
     grey = photo(8, 9)[..., 2]
     expected = np.repeat(grey[..., None], 3, -1)
@@ -133,8 +204,10 @@ def test_orientation_is_not_applied():
 
 
 def test_what_is_no_image():
-    with pytest.raises(DataError, match="cannot decode 5 bytes"):
+    with pytest.raises(DataError, match="cannot decode 5 bytes: no image format known"):
         decode(b"hello", 8)
+    with pytest.raises(DataError, match="cannot decode 2 bytes"):
+        decode(b"\xff\xd8", 8)
     with pytest.raises(DataError, match="cannot decode 0 bytes"):
         decode(b"", 8)
 

@@ -1,17 +1,22 @@
+import io
 import itertools
+from multiprocessing.shared_memory import SharedMemory
 
-import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from grain.multiprocessing import SharedMemoryArray
+from PIL import Image
 
 from invariance_jax.data import (
+    BadImage,
+    BadImageCounter,
     DataError,
+    decode,
     evaluation_batches,
     load_source,
-    prefetch_to_device,
     train_batches,
 )
+from invariance_jax.data.shared_memory import check_shared_memory, new_canvases
 from invariance_jax.errors import UserError
 
 CANVAS = 10
@@ -145,6 +150,19 @@ def test_evaluation_of_whole_batches_is_not_padded(pixel_source):
     assert all(batch["mask"].all() for batch in batches)
 
 
+def test_resume_on_another_number_of_processes(pixel_source):
+    """Steps 0 to 2 by two processes, 3 to 5 by one, 6 and 7 by four: one process's stream."""
+    source = pixel_source(7)
+    stream = []
+    for count, first, steps in ((2, 0, 3), (1, 3, 3), (4, 6, 2)):
+        parts = [
+            train(source, steps, start_step=first, process_index=i, process_count=count)
+            for i in range(count)
+        ]
+        stream += joined(parts)
+    assert_equal(stream, train(source, 8))
+
+
 @pytest.mark.parametrize("size", [1, 9, 12])
 @pytest.mark.parametrize("process_count", [2, 4])
 def test_processes_share_the_same_evaluation_batches(pixel_source, size, process_count):
@@ -188,47 +206,119 @@ def test_batch_that_cannot_be_divided(pixel_source, batch_size, process_count):
 
 @pytest.mark.parametrize("run", [lambda source: train(source, 4), evaluation])
 def test_unreadable_image_is_named(pixel_source, run):
-    with pytest.raises(DataError, match="image 'pixels_5' of pixels train: cannot decode 12 bytes"):
-        run(pixel_source(7, unreadable=5))
+    message = "^image 'pixels_5' of pixels train, number 5: cannot decode 12 bytes: no image format"
+    with pytest.raises(DataError, match=message) as caught:
+        run(pixel_source(7, unreadable=[5]))
+    assert "\n" not in str(caught.value)
+
+
+def test_next_good_image_takes_a_bad_one_s_place(pixel_source):
+    """6 and 0 are bad, so 1 stands in for both; all else is as if they were good."""
+    found = []
+    batches = train(pixel_source(7, unreadable=[6, 0, 3]), 7, on_bad_image=found.append)
+    expected = [{0: 1, 6: 1, 3: 4}.get(i, i) for i in order(train(pixel_source(7), 7))]
+    assert order(batches) == expected
+    assert_equal(batches, [_with_images(batch, pixel_source(7)) for batch in batches])
+    # 28 images of the stream are four epochs; 6 leads to 0.
+    assert sorted(bad.name for bad in found) == [
+        name
+        for name in ("pixels_0", "pixels_3", "pixels_6")
+        for _ in range(4 + 4 * name.endswith("0"))
+    ]
+    assert {bad.reason for bad in found} == {"cannot decode 12 bytes: no image format known"}
+
+
+def _with_images(batch, source):
+    """What a batch must be that holds the images at its own indices."""
+    expected = {**batch, "canvas": np.zeros_like(batch["canvas"]), "label": batch["index"].copy()}
+    expected["mask"] = np.ones_like(batch["mask"])
+    for row, index in enumerate(batch["index"]):
+        pixels = decode(source[int(index)]["image"], CANVAS)
+        expected["canvas"][row, : pixels.shape[0], : pixels.shape[1]] = pixels
+        expected["height"][row], expected["width"][row] = pixels.shape[:2]
+    return expected
+
+
+@pytest.mark.parametrize("process_count", [1, 2])
+def test_resume_with_bad_images(pixel_source, process_count):
+    source = pixel_source(7, unreadable=[0, 3, 4])
+    parts = [
+        train(
+            *(source, 4),
+            **{"start_step": 3, "process_index": i, "process_count": process_count},
+            on_bad_image=lambda bad: None,
+        )
+        for i in range(process_count)
+    ]
+    assert_equal(joined(parts), train(source, 7, on_bad_image=lambda bad: None)[3:])
+
+
+def test_data_set_of_bad_images_only(pixel_source):
+    source = pixel_source(3, unreadable=[0, 1, 2])
+    with pytest.raises(DataError, match=r"3 images in a row, from 'pixels_\d' on, of pixels train"):
+        train(source, 1, on_bad_image=lambda bad: None)
+
+
+def test_bad_images_are_said_once_and_counted():
+    said = []
+    counter = BadImageCounter(said.append)
+    for name in ("a", "b", "a"):
+        counter(BadImage(name=name, reason="truncated"))
+    assert said == [
+        "skipped image 'a': truncated; bad images so far: 1",
+        "skipped image 'b': truncated; bad images so far: 2",
+    ]
+    assert counter.names == {"a", "b"}
+
+
+def test_worker_processes_tell_of_bad_images(tmp_path, dataset_writer):
+    good = io.BytesIO()
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(good, "JPEG")
+    files = [good.getvalue(), good.getvalue()[:300], good.getvalue(), b""]
+    dataset_writer(tmp_path, splits={"train": [4]}, images=files)
+    source = load_source("tiny", "train", data_dir=str(tmp_path))
+    found = {workers: [] for workers in (0, 2)}
+    batches = {
+        workers: train(source, 4, workers=workers, on_bad_image=found[workers].append)
+        for workers in found
+    }
+    assert_equal(batches[2], batches[0])
+    assert found[2] == found[0]
+    assert {bad.name for bad in found[2]} == {"tiny-train-1", "tiny-train-3"}
+    assert set(order(batches[2])) == {0, 2}
+
+
+def test_too_little_shared_memory(tmp_path):
+    with pytest.raises(UserError, match=r"workers is 10000: .* GB of shared memory .*--shm-size"):
+        check_shared_memory(10_000, 2**12, 2**12, tmp_path)
+    check_shared_memory(1, 1, 8, tmp_path)
+    check_shared_memory(10_000, 2**12, 2**12, tmp_path / "no such folder: nothing is known")
+
+
+def test_canvases_for_another_process_are_shared_memory():
+    """Any other array Grain would copy."""
+    with new_canvases((2, 3, 4, 3), shared=True) as canvas:
+        assert isinstance(canvas, SharedMemoryArray)
+        assert canvas.shape == (2, 3, 4, 3) and not canvas.any()
+        canvas.unlink_on_del()
+    with new_canvases((2, 3, 4, 3), shared=False) as canvas:
+        assert type(canvas) is np.ndarray and not canvas.any()
+
+
+def test_memory_of_a_batch_that_failed_is_given_back():
+    with pytest.raises(KeyError), new_canvases((2, 3, 4, 3), shared=True) as canvas:
+        name = canvas.metadata.name
+        SharedMemory(name).close()  # it is there
+        raise KeyError
+    del canvas
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(name)
 
 
 @pytest.mark.parametrize("label", [-1, 7])
 def test_missing_label_is_an_error(pixel_source, label):
     with pytest.raises(DataError, match=f"'pixels_0'.* label {label}; expected 0 to 6"):
         evaluation(pixel_source(7, label=label))
-
-
-@pytest.mark.parametrize("devices", [1, 8])
-def test_batches_on_devices(pixel_source, devices):
-    source = pixel_source(20)
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    expected = evaluation(source, batch_size=8)
-    result = list(prefetch_to_device(expected, sharding))
-    assert_equal(result, expected)
-    canvas = result[0]["canvas"]
-    assert canvas.sharding == sharding
-    assert len(canvas.addressable_shards) == devices
-    for shard in canvas.addressable_shards:
-        np.testing.assert_array_equal(shard.data, expected[0]["canvas"][shard.index])
-
-
-@pytest.mark.parametrize("size", [0, 1, 2])
-def test_batches_are_taken_ahead(size):
-    taken = []
-
-    def numbers():
-        for number in range(5):
-            taken.append(number)
-            yield {"number": np.full(8, number)}
-
-    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
-    moved = prefetch_to_device(numbers(), NamedSharding(mesh, PartitionSpec("data")), size)
-    assert taken == []
-    for step in range(5):
-        assert int(next(moved)["number"][0]) == step
-        assert taken == list(range(min(5, step + 1 + size)))
-    assert next(moved, None) is None
 
 
 @pytest.mark.real_data

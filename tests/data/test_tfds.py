@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invariance_jax.data import SplitError, load_source
+from invariance_jax.data import DataError, SplitError, load_source
 from invariance_jax.data.source import Source
 from invariance_jax.errors import UserError
 
@@ -79,6 +79,43 @@ def test_it_can_be_pickled(tmp_path, dataset_writer):
     assert pickle.loads(pickle.dumps(source))[5] == before
 
 
+def test_class_under_another_name(tmp_path, dataset_writer, feature_json):
+    features = {"image": feature_json["image"], "original_label": feature_json["label"]}
+    dataset_writer(tmp_path, features=features)
+    source = load_source("tiny", "train", data_dir=str(tmp_path), label_feature="original_label")
+    assert [source[i]["label"] for i in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    assert source.class_names == ("ant", "bee", "cow")
+    check_error("ClassLabel: original_label$", data_dir=str(tmp_path))
+
+
+def test_feature_that_is_no_class(tmp_path, dataset_writer, feature_json):
+    features = {"image": feature_json["image"], "label": feature_json["text"]}
+    dataset_writer(tmp_path, features=features)
+    check_error("label_feature 'label' .* is Text; expected a ClassLabel", data_dir=str(tmp_path))
+
+
+def test_damaged_record_is_named(tmp_path, dataset_writer):
+    folder = dataset_writer(tmp_path)
+    path = folder / "tiny-train.array_record-00001-of-00002"
+    data = bytearray(path.read_bytes())
+    image = load_source("tiny", "train[5:6]", data_dir=str(tmp_path))[0]["image"]
+    at = bytes(data).index(image[8:40])
+    data[at : at + 32] = bytes(32)
+    path.write_bytes(data)
+    source = load_source("tiny", "train[2:]", data_dir=str(tmp_path))
+    assert source[2]["name"] == "tiny-train-4"
+    with pytest.raises(DataError, match=rf"^cannot read record 1 of {path}: .*damaged: ") as caught:
+        source[3]
+    assert "\n" not in str(caught.value)
+
+
+def test_file_that_was_cut_is_named(tmp_path, dataset_writer):
+    path = dataset_writer(tmp_path) / "tiny-train.array_record-00000-of-00002"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=rf"^cannot read record 0 of {path}: "):
+        load_source("tiny", "train", data_dir=str(tmp_path))[0]
+
+
 def check_error(message: str, name: str = "tiny", split: str = "train", data_dir: str = "") -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_source(name, split, data_dir=data_dir)
@@ -128,7 +165,8 @@ def test_missing_feature(tmp_path, dataset_writer, feature_json):
     features = {"image": feature_json["image"], "words": feature_json["text"]}
     dataset_writer(tmp_path, features=features)
     check_error(
-        "has no feature 'label'.*found: (image, words|words, image)$", data_dir=str(tmp_path)
+        "label_feature 'label' of config.data.name 'tiny' is not there; .* has none$",
+        data_dir=str(tmp_path),
     )
 
 

@@ -261,3 +261,27 @@ def test_resnet_at_another_size(draw_weights):
 def test_bn_group_must_divide_the_batch():
     with pytest.raises(UserError, match="bn_group is 3, but the batch has 4 images"):
         forward("resnet8", train=True, bn_group=3)(init("resnet8"), images_of(4))
+
+
+def test_remat_gives_the_same_numbers_and_computes_again():
+    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    plain, again = (models.create("vit_mu8", 3, remat=remat) for remat in (False, True))
+    variables = plain.init(jax.random.key(1), images, train=False)
+    assert jax.tree.structure(again.init(jax.random.key(1), images, train=False)) == (
+        jax.tree.structure(variables)
+    )
+
+    def gradient(model):
+        def loss(variables):
+            logits, _ = model.apply(variables, images, train=True)
+            return jnp.sum(logits**2)
+
+        return jax.grad(loss)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        jax.jit(gradient(again))(variables),
+        jax.jit(gradient(plain))(variables),
+    )
+    assert "remat" in str(jax.make_jaxpr(gradient(again))(variables))
+    assert "remat" not in str(jax.make_jaxpr(gradient(plain))(variables))

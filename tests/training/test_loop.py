@@ -1,6 +1,5 @@
 """The loop as a whole: exact resume, device independence, refusals."""
 
-import dataclasses
 import json
 import signal
 import subprocess
@@ -10,42 +9,15 @@ import textwrap
 import jax
 import numpy as np
 import pytest
+from tiny_runs import tiny, with_
 
 from invariance_jax import experiment
-from invariance_jax.config import ExperimentConfig, from_config_dict
-from invariance_jax.configs import digits
 from invariance_jax.errors import UserError
 from invariance_jax.training import loop, writers
 from invariance_jax.training.checkpoints import Checkpoints
-from invariance_jax.training.step import cross_entropy, example_keys
+from invariance_jax.training.losses import cross_entropy
+from invariance_jax.training.step import example_keys
 from invariance_jax.transforms import normalize
-
-
-def tiny(**train):
-    """Four steps of eight digits at 8 pixels on one device, every step logged and saved by two."""
-    values = digits.get_config("resnet8,random_resized_crop_flip")
-    values.data.train_split = "train[:20]"
-    values.data.validation_split = "validation[:10]"
-    values.data.image_size = values.data.resize_size = 8
-    values.eval.split = "validation[:10]"
-    values.eval.batch_size = values.eval.grid_batch_size = 8
-    values.mesh.data = 1
-    values.optimizer.warmup_steps = 1
-    values.train.update(
-        {"batch_size": 8, "steps": 4, "log_every": 1, "checkpoint_every": 2, **train}
-    )
-    return from_config_dict(ExperimentConfig, values)
-
-
-def with_(config, **sections):
-    """The config with fields of some sections replaced."""
-    return dataclasses.replace(
-        config,
-        **{
-            name: dataclasses.replace(getattr(config, name), **fields)
-            for name, fields in sections.items()
-        },
-    )
 
 
 def run(config, workdir):
@@ -88,8 +60,8 @@ def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(finished, tmp_p
         from invariance_jax.training import checkpoints, loop, writers
         import json
         save = checkpoints.Checkpoints.save
-        def save_whole(self, *args):
-            save(self, *args)
+        def save_whole(self, *args, **options):
+            save(self, *args, **options)
             self._manager.wait_until_finished()
         checkpoints.Checkpoints.save = save_whole
         write = writers.MetricWriter.write

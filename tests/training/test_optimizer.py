@@ -18,6 +18,8 @@ CONFIG = OptimizerConfig(
     schedule="constant",
     warmup_steps=0,
     weight_decay=0.0,
+    weight_decay_on="all",
+    clip_norm=0.0,
 )
 
 
@@ -60,6 +62,52 @@ def test_adamw_decays_apart_from_the_gradient():
     )
     # First step: the normalised gradient is 1, and decay adds 0.5 * 2.
     assert float(updates["w"]) == pytest.approx(-0.1 * (1 + 1), rel=1e-5)
+
+
+def first_updates(config, params, gradients):
+    optimizer = make_optimizer(config, 10)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    return updates
+
+
+def test_lamb_moves_each_parameter_in_proportion_to_its_size():
+    # First step: the normalised gradient is its sign, decay adds 0.5 * p, and the whole is scaled
+    # to the norm of p (You et al., arXiv 1904.00962, algorithm 2).
+    config = dataclasses.replace(CONFIG, name="lamb", weight_decay=0.5)
+    p = np.array([3.0, -4.0])
+    direction = np.sign([1.0, 2.0]) + 0.5 * p
+    expected = -0.1 * direction * np.linalg.norm(p) / np.linalg.norm(direction)
+    found = first_updates(config, {"w": jnp.asarray(p)}, {"w": jnp.asarray([1.0, 2.0])})
+    np.testing.assert_allclose(found["w"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
+def test_decay_on_kernels_spares_everything_else(name):
+    params = {
+        "conv": {"kernel": jnp.full(2, 2.0)},
+        "norm": {"scale": jnp.full(2, 2.0), "bias": jnp.full(2, 2.0)},
+        "pos_embed": jnp.full(2, 2.0),
+    }
+    still = jax.tree.map(jnp.zeros_like, params)
+    config = dataclasses.replace(CONFIG, name=name, weight_decay=0.5, weight_decay_on="kernels")
+    moved = jax.tree.map(lambda u: bool((u < 0).all()), first_updates(config, params, still))
+    assert moved == {
+        "conv": {"kernel": True},
+        "norm": {"scale": False, "bias": False},
+        "pos_embed": False,
+    }
+    everywhere = dataclasses.replace(config, weight_decay_on="all")
+    moved = jax.tree.map(lambda u: bool((u < 0).all()), first_updates(everywhere, params, still))
+    assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize(("limit", "factor"), [(0.0, 1.0), (10.0, 1.0), (1.0, 0.2)])
+def test_the_whole_gradient_is_shortened_to_the_limit(limit, factor):
+    config = dataclasses.replace(CONFIG, clip_norm=limit)
+    gradients = {"a": jnp.asarray([3.0]), "b": jnp.asarray([0.0, 4.0])}  # norm 5
+    found = first_updates(config, jax.tree.map(jnp.zeros_like, gradients), gradients)
+    np.testing.assert_allclose(found["a"], [-0.1 * 3 * factor], rtol=1e-6)
+    np.testing.assert_allclose(found["b"], [0, -0.1 * 4 * factor], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

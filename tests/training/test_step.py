@@ -3,9 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from invariance_jax.training.step import cross_entropy, example_keys, mixing_key
+from invariance_jax.training.step import example_keys, mixing_key
 
 KEY = jax.random.key(0)
 
@@ -26,15 +25,3 @@ def test_the_batchs_key_moves_with_the_step_and_is_no_examples():
     assert here != later
     last = jnp.asarray([0, 2**31 - 1])  # the first and the last index of int32
     assert here not in jax.random.key_data(example_keys(KEY, jnp.int32(4), last)).tolist()
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
-def test_cross_entropy_is_torchs(smoothing):
-    # torch: the target is (1 - smoothing) at the true class, plus smoothing / classes everywhere.
-    logits = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])
-    log_probability = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    target = np.array([[1.0, 0.0, 0.0], [0.0, 0.7, 0.3]])
-    smoothed = (1 - smoothing) * target + smoothing / 3
-    expected = -(smoothed * log_probability).sum(1)
-    found = cross_entropy(*(jnp.asarray(x, jnp.float32) for x in (logits, target)), smoothing)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -1,0 +1,19 @@
+"""Compiled programs kept on disk, so that a resumed run starts at once."""
+
+import os
+import pathlib
+
+import jax
+
+
+def enable() -> None:
+    """Keeps compiled programs in the user's cache folder.
+
+    Does nothing where `JAX_COMPILATION_CACHE_DIR` is set: it names another folder, or none if it
+    is empty.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(cache) / "invariance_jax" / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,0 +1,334 @@
+#!/usr/bin/env python3
+"""Runs a sweep: every config with every override and seed, here or as a SLURM array.
+
+    launch/sweep.py configs/sweeps/digits.py --root=workdirs/digits --jobs=2
+
+Started again it skips what is finished and goes on with the rest. Runs that failed are reported
+and wait for --retry. When all are finished, ROOT/report.html compares them. `make install` first,
+and use that environment's Python.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+from invariance_jax import progress
+from invariance_jax import sweep as sweeps
+from invariance_jax.errors import UserError
+from invariance_jax.sweep import Run
+
+_FAILED, _USER_ERROR = 1, 2
+_SIGNALED = 128
+# What a run exits with that was asked to stop; nothing is wrong with it.
+_STOPPED = (_SIGNALED + signal.SIGTERM, _SIGNALED + signal.SIGINT)
+_POLL_SECONDS = 2.0
+_LOG = "sweep.log"
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line.
+
+    Args:
+        argv: The sweep file and flags.
+
+    Returns:
+        The flags; a mistake ends the program with code 2.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("sweep", help="the sweep's file, with its argument if it takes one: FILE[:ARGUMENT]")
+    add("--root", type=pathlib.Path, required=True, help="folder of all runs")
+    add("--jobs", type=int, default=1, help="runs at once on this machine (default: 1)")
+    add("--gpus_per_job", type=int, default=0, help="GPUs of each job (default: all it sees)")
+    add("--retry", action="store_true", help="run again what failed")
+    add("--status", action="store_true", help="print the table and run nothing")
+    add("--dry_run", action="store_true", help="print the commands and run nothing")
+    add("--slurm", metavar="FLAGS", help="submit a SLURM array: flags of launch/slurm.sh")
+    add("--run", metavar="N", help="run only the N-th; `array` for that of a SLURM array")
+    values = parser.parse_args(argv)
+    for name, low in (("jobs", 1), ("gpus_per_job", 0)):
+        if getattr(values, name) < low:
+            parser.error(f"--{name} is {getattr(values, name)}; expected at least {low}")
+    return values
+
+
+def program(command: Sequence[str]) -> list[str]:
+    """The whole command line of one of the package's commands."""
+    return [sys.executable, "-m", "invariance_jax", *command]
+
+
+def table(runs: Sequence[Run]) -> str:
+    """Shows every run: state, steps, time left, and why it failed.
+
+    Args:
+        runs: The runs.
+
+    Returns:
+        The table, one line a run, and a line that counts them.
+    """
+    width = max(len(run.name) for run in runs)
+    lines, counts = [], dict.fromkeys(("finished", "begun", "waiting", "failed"), 0)
+    for number, run in enumerate(runs):
+        state = run.state()
+        counts[state] += 1
+        steps, seconds = run.progress()
+        left = seconds / steps * (run.steps - steps) if steps and state == "begun" else None
+        words = [f"{number:3d}", f"{run.name:{width}s}", f"{state:8s}", f"{steps:>7d}/{run.steps}"]
+        if left is not None:
+            words.append(f"{left / 60:.0f} min left")
+        lines.append("  ".join([*words, run.failure()]).rstrip())
+    total = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return "\n".join([*lines, f"{len(runs)} runs: {total}"])
+
+
+@dataclasses.dataclass
+class Queue:
+    """Runs several runs at once, each with its share of the GPUs.
+
+    Attributes:
+        jobs: How many at once.
+        gpus_per_job: GPUs of each; 0 to leave that alone.
+    """
+
+    jobs: int
+    gpus_per_job: int
+
+    def __post_init__(self) -> None:
+        self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for slot in range(self.jobs):
+            self._slots.put(slot)
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self.received: int | None = None
+
+    def stop(self, number: int, _: object = None) -> None:
+        """Asks every run to save and stop, and starts no other.
+
+        Args:
+            number: The signal that the runs get.
+        """
+        with self._lock:
+            self.received = number
+            for process in self._running:
+                process.send_signal(number)
+
+    def execute(self, run: Run) -> None:
+        """Runs what is left of a run; notes when it fails.
+
+        Args:
+            run: The run.
+        """
+        if self.received is not None:
+            return
+        slot = self._slots.get()
+        try:
+            run.clear_failure()
+            run.workdir.mkdir(parents=True, exist_ok=True)
+            for command in run.commands():
+                code = self._one(program(command), run.workdir / _LOG, slot)
+                if self.received is not None or code in _STOPPED:
+                    return
+                if code:
+                    run.mark_failed(f"{command[0]} ended with code {code}: {_last_line(run)}")
+                    return
+        finally:
+            self._slots.put(slot)
+
+    def _one(self, words: Sequence[str], log: pathlib.Path, slot: int) -> int:
+        environment = dict(os.environ)
+        if self.gpus_per_job:
+            first = slot * self.gpus_per_job
+            ids = range(first, first + self.gpus_per_job)
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, ids))
+        with log.open("ab") as file:
+            # Under the lock: a signal reaches every run that has begun.
+            with self._lock:
+                if self.received is not None:
+                    return _SIGNALED + self.received
+                file.write(f"$ {shlex.join(words)}\n".encode())
+                file.flush()
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    # Ctrl-C comes to this program, which passes it on.
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            code = process.wait()
+        with self._lock:
+            self._running.discard(process)
+        return code if code >= 0 else _SIGNALED - code
+
+
+def _last_line(run: Run) -> str:
+    lines = (run.workdir / _LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def run_here(runs: Sequence[Run], values: argparse.Namespace) -> int:
+    """Runs a sweep on this machine.
+
+    Args:
+        runs: All its runs.
+        values: The flags.
+
+    Returns:
+        0 if all are finished, 1 if some failed, 128 + s after signal s.
+    """
+    chosen = [run for run in runs if run.state() in _wanted(values)]
+    jobs = Queue(values.jobs, values.gpus_per_job)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # The handler takes a lock that the main thread never holds.
+        signal.signal(
+            number, lambda got, _: threading.Thread(target=jobs.stop, args=(got,)).start()
+        )
+    taken = sum(run.progress()[0] for run in chosen)
+    with (
+        concurrent.futures.ThreadPoolExecutor(values.jobs) as pool,
+        progress.bar(
+            total=sum(run.steps for run in chosen),
+            initial=taken,
+            description=f"{len(chosen)} of {len(runs)} runs",
+            unit="steps",
+        ) as bar,
+    ):
+        waiting = {pool.submit(jobs.execute, run) for run in chosen}
+        while waiting:
+            done, waiting = concurrent.futures.wait(waiting, timeout=_POLL_SECONDS)
+            for each in done:
+                each.result()
+            now = sum(run.progress()[0] for run in chosen)
+            bar.update(max(now - taken, 0))
+            taken = max(now, taken)
+    print(table(runs))
+    if jobs.received is not None:
+        return _SIGNALED + jobs.received
+    failed = [run for run in runs if run.state() == "failed"]
+    for run in failed:
+        print(f"{run.name} failed, see {run.workdir / _LOG}: {run.failure()}", file=sys.stderr)
+    if failed:
+        print("launch/sweep.py: run again what failed by --retry", file=sys.stderr)
+        return _FAILED
+    if runs[0].evaluate:
+        return subprocess.run(program(report_command(runs, values.root)), check=False).returncode
+    return 0
+
+
+def _wanted(values: argparse.Namespace) -> tuple[str, ...]:
+    return ("waiting", "begun", "failed") if values.retry else ("waiting", "begun")
+
+
+def report_command(runs: Sequence[Run], root: pathlib.Path) -> list[str]:
+    """The command that compares all runs.
+
+    Args:
+        runs: The runs.
+        root: Where the page goes.
+
+    Returns:
+        What follows `python -m invariance_jax`.
+    """
+    return ["report", *(str(run.workdir) for run in runs), f"--output={root}"]
+
+
+def run_one(runs: Sequence[Run], number: str) -> int:
+    """Runs one run in the foreground, as every process of a SLURM task does.
+
+    Args:
+        runs: All runs.
+        number: Which, or "array" for that of the SLURM array.
+
+    Returns:
+        The first code that is not 0.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    text = os.environ.get("SLURM_ARRAY_TASK_ID", "") if number == "array" else number
+    if not text.isdecimal() or int(text) >= len(runs):
+        raise UserError(f"--run is {text!r}; expected a whole number, 0 to {len(runs) - 1}")
+    commands = runs[int(text)].commands()
+    for command in commands:
+        process = subprocess.Popen(program(command))
+        # SLURM signals every process; this one must outlive the one that saves.
+        signal.signal(signal.SIGTERM, lambda got, _, process=process: process.send_signal(got))
+        code = process.wait()
+        if code:
+            return code if code > 0 else _SIGNALED - code
+    return 0
+
+
+def slurm_command(runs: Sequence[Run], values: argparse.Namespace) -> list[str]:
+    """The command that submits what is left as one SLURM array.
+
+    Args:
+        runs: All runs.
+        values: The flags.
+
+    Returns:
+        A call of launch/slurm.sh.
+    """
+    numbers = [str(n) for n, run in enumerate(runs) if run.state() in _wanted(values)]
+    script = pathlib.Path(__file__).resolve()
+    return [
+        str(script.with_name("slurm.sh")),
+        *shlex.split(values.slurm),
+        f"--array={','.join(numbers)}%{values.jobs}",
+        *(["--dry_run"] if values.dry_run else []),
+        *("--", sys.executable, str(script), values.sweep, f"--root={values.root}", "--run=array"),
+    ]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs a sweep.
+
+    Args:
+        argv: The command line.
+
+    Returns:
+        The exit code.
+    """
+    values = parse(argv)
+    try:
+        runs = sweeps.expand(sweeps.load(values.sweep), values.root)
+        if values.run is not None:
+            return run_one(runs, values.run)
+        left = [run for run in runs if run.state() in _wanted(values)]
+    except UserError as error:
+        print(f"launch/sweep.py: {error}", file=sys.stderr)
+        return _USER_ERROR
+    if values.status:
+        print(table(runs))
+        return 0
+    if values.slurm is not None:
+        if not left:
+            print(table(runs))
+            return 0
+        return subprocess.run(slurm_command(runs, values), check=False).returncode
+    if values.dry_run:
+        for run in left:
+            for command in run.commands():
+                print(shlex.join(program(command)))
+        print(shlex.join(program(report_command(runs, values.root))))
+        return 0
+    return run_here(runs, values)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

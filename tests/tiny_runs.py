@@ -1,0 +1,49 @@
+"""What the tests of training share: runs so small that compiling is most of the work."""
+
+import dataclasses
+
+import jax
+
+from invariance_jax import experiment
+from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.configs import digits
+from invariance_jax.training import loop
+
+
+def tiny(model="resnet8", **train):
+    """Four steps of eight digits at 8 pixels on one device, every step logged and saved by two."""
+    values = digits.get_config(f"{model},random_resized_crop_flip")
+    values.data.train_split = "train[:20]"
+    values.data.validation_split = "validation[:10]"
+    values.data.image_size = values.data.resize_size = 8
+    values.eval.split = "validation[:10]"
+    values.eval.batch_size = values.eval.grid_batch_size = 8
+    values.mesh.data = 1
+    values.optimizer.warmup_steps = 1
+    values.train.update(
+        {"batch_size": 8, "steps": 4, "log_every": 1, "checkpoint_every": 2, **train}
+    )
+    return from_config_dict(ExperimentConfig, values)
+
+
+def with_(config, **sections):
+    """The config with fields of some sections replaced."""
+    return dataclasses.replace(
+        config,
+        **{
+            name: dataclasses.replace(getattr(config, name), **fields)
+            for name, fields in sections.items()
+        },
+    )
+
+
+def take_steps(config, steps, state=None):
+    """Takes some steps without validation or files; the last state and each step's loss."""
+    built = experiment.make(config)
+    state = built.init_state() if state is None else state
+    run_step, batches = loop.compile_step(built), loop.training_input(built, int(state.step))
+    losses = []
+    for _ in range(steps):
+        state, metrics = run_step(state, loop.no_metrics(built), next(batches))
+        losses.append(float(jax.device_get(metrics).compute()["loss"]))
+    return state, losses

@@ -1,0 +1,150 @@
+"""The whole step on a network of a few units: microbatches, the moving average, no transfers."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from invariance_jax.models.norm import MOMENTUM, BatchNorm
+from invariance_jax.training.losses import make_loss
+from invariance_jax.training.metrics import TrainMetrics
+from invariance_jax.training.state import init_state
+from invariance_jax.training.step import make_train_step
+from invariance_jax.transforms import normalize
+
+BATCH, SIDE, CLASSES = 8, 4, 3
+KEY = jax.random.key(0)
+
+
+class Linear(nn.Module):
+    """Mean colours to logits, with or without BatchNorm before."""
+
+    normed: bool
+    num_classes: int = CLASSES
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        if self.normed:
+            images = BatchNorm(0, jnp.float32, name="norm")(images, train=train)
+        return nn.Dense(self.num_classes, name="head")(images[:, 0, 0]), {}
+
+
+def plain(key, canvas, height, width):
+    return canvas.astype(jnp.float32) / 255
+
+
+def unmixed(key, images, target):
+    return images, target
+
+
+def batch_of(seed):
+    generator = np.random.default_rng(seed)
+    sides = np.full(BATCH, SIDE, np.int32)
+    return jax.device_put(
+        {
+            "canvas": generator.integers(0, 256, (BATCH, SIDE, SIDE, 3), np.uint8),
+            "label": generator.integers(0, CLASSES, BATCH, np.int32),
+            "height": sides,
+            "width": sides,
+            "index": np.arange(BATCH, dtype=np.int32),
+        }
+    )
+
+
+def state_of(model, *, ema=False):
+    return init_state(model, optax.sgd(0.1), KEY, SIDE, ema=ema)
+
+
+def step_of(model, *, accumulate=1, ema=0.0):
+    return make_train_step(
+        model,
+        plain,
+        unmixed,
+        optax.sgd(0.1),
+        optax.constant_schedule(0.1),
+        KEY,
+        loss=make_loss("cross_entropy", 0.0),
+        accumulate=accumulate,
+        ema=ema,
+    )
+
+
+def assert_close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), a, b)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_microbatches_without_batch_norm_change_nothing(parts):
+    model = Linear(normed=False)
+    state, batch = state_of(model), batch_of(0)
+    (whole, whole_metrics), (divided, metrics) = (
+        jax.jit(step_of(model, accumulate=each))(state, TrainMetrics.empty(), batch)
+        for each in (1, parts)
+    )
+    assert_close(divided.params, whole.params)
+    found, expected = metrics.compute(), whole_metrics.compute()
+    assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-6)
+    # The logits come back in the order of the batch.
+    assert float(found["top1"]) == float(expected["top1"]) > 0
+
+
+def test_batch_norm_sees_one_microbatch_after_another():
+    model = Linear(normed=True)
+    state, batch = state_of(model), batch_of(1)
+    found, _ = jax.jit(step_of(model, accumulate=2))(state, TrainMetrics.empty(), batch)
+
+    images = normalize(batch["canvas"].astype(jnp.float32) / 255)
+    target = jax.nn.one_hot(batch["label"], CLASSES)
+
+    def loss(params, part):
+        (logits, _), _ = model.apply(
+            {**state.variables, "params": params},
+            images[part::2],
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return jnp.mean(optax.softmax_cross_entropy(logits, target[part::2]))
+
+    even, odd = (jax.grad(loss)(state.params, part) for part in (0, 1))
+    expected = jax.tree.map(lambda p, a, b: p - 0.1 * (a + b) / 2, state.params, even, odd)
+    assert_close(found.params, expected)
+
+    running = jnp.zeros(3)
+    for part in (0, 1):
+        running = (1 - MOMENTUM) * running + MOMENTUM * images[part::2].mean((0, 1, 2))
+    np.testing.assert_allclose(found.batch_stats["norm"]["mean"], running, rtol=1e-5, atol=1e-7)
+
+
+def test_the_average_follows_parameters_and_statistics():
+    model = Linear(normed=True)
+    state = state_of(model, ema=True)
+    run = jax.jit(step_of(model, ema=0.75))
+    average = jax.device_get(state.variables)
+    for seed in (0, 1):
+        state, _ = run(state, TrainMetrics.empty(), batch_of(seed))
+        average = jax.tree.map(lambda e, v: 0.75 * e + 0.25 * v, average, state.variables)
+    assert_close(state.ema, average)
+    assert state.evaluated_variables is state.ema
+    distance = jax.tree.map(lambda e, v: float(abs(e - v).max()), state.ema, state.variables)
+    assert min(jax.tree.leaves(distance)) > 1e-4
+
+
+def test_without_average_the_variables_themselves_are_judged():
+    state = state_of(Linear(normed=True))
+    assert state.ema == {}
+    assert state.evaluated_variables["params"] is state.params
+
+
+def test_the_average_shares_no_memory_with_what_it_averages():
+    # The step gives its state's memory away, which it can do once.
+    model = Linear(normed=True)
+    run = jax.jit(step_of(model, ema=0.5), donate_argnums=(0,))
+    state = state_of(model, ema=True)
+    first, _ = run(state, TrainMetrics.empty(), batch_of(0))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.ema)))
+    again = dataclasses.replace(first, step=jnp.int32(0))
+    assert np.isfinite(jax.device_get(run(again, TrainMetrics.empty(), batch_of(1))[0].step))

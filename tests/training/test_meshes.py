@@ -1,0 +1,99 @@
+"""However the work is divided over devices, the numbers are the same."""
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+from tiny_runs import take_steps, tiny, with_
+
+from invariance_jax import experiment
+from invariance_jax.errors import UserError
+from invariance_jax.training.checkpoints import Checkpoints
+
+STEPS = 20
+# A rate at which twenty steps learn something and no rounding error grows.
+GENTLE = {"learning_rate": 1e-3}
+
+
+def config_of(name, **mesh):
+    return with_(tiny(name, steps=STEPS), optimizer=GENTLE, mesh=mesh)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The losses on one device, by model."""
+    return {model: take_steps(config_of(model), STEPS)[1] for model in ("resnet8", "vit_mu8")}
+
+
+@pytest.mark.parametrize(
+    ("model", "mesh"),
+    [
+        ("resnet8", {"data": 8}),
+        ("resnet8", {"data": 8, "parameters": "fsdp"}),
+        ("vit_mu8", {"data": 8, "parameters": "fsdp"}),
+        ("vit_mu8", {"data": 4, "model": 2, "parameters": "tensor"}),
+    ],
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else value,
+)
+def test_twenty_steps_lose_the_same_on_any_mesh(model, mesh, alone):
+    state, losses = take_steps(config_of(model, **mesh), STEPS)
+    np.testing.assert_allclose(losses, alone[model], rtol=1e-4)
+    assert abs(losses[0] - losses[-1]) > 0.05  # they move, and not by rounding
+    specs = {leaf.sharding.spec for leaf in jax.tree.leaves((state.params, state.optimizer_state))}
+    divided = {"fsdp": "data", "tensor": "model"}.get(mesh.get("parameters"))
+    assert any(divided in spec for spec in specs) if divided else specs == {P()}
+
+
+def test_a_checkpoint_is_restored_onto_any_mesh(tmp_path):
+    def built(**mesh):
+        return experiment.make(with_(config_of("vit_mu8", **mesh), train={"ema": 0.9}))
+
+    state = built(data=8, parameters="fsdp").init_state()
+    expected = jax.device_get(state)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(3, state, {})
+    for mesh in (
+        {"data": 1},
+        {"data": 4, "model": 2, "parameters": "tensor"},
+        {"data": 2, "parameters": "fsdp"},
+    ):
+        abstract = built(**mesh).abstract_state()
+        with Checkpoints(tmp_path) as checkpoints:
+            restored, _ = checkpoints.restore(3, abstract)
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), expected)
+        for found, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True):
+            assert found.sharding == wanted.sharding
+
+
+@pytest.mark.parametrize(
+    ("model", "sections", "message"),
+    [
+        ("resnet8", {"mesh": {"data": 4, "model": 2}}, r"config\.mesh\.model is 2.*'replicated'"),
+        (
+            "resnet8",
+            {"mesh": {"data": 4, "model": 2, "parameters": "tensor"}},
+            r"config\.mesh\.parameters is 'tensor'",
+        ),
+        ("vit_mu8", {"train": {"accumulate": 3}}, r"config\.train\.accumulate is 3.*divisor"),
+        (
+            "vit_mu8",
+            {"train": {"accumulate": 4}, "mesh": {"data": 8}},
+            r"config\.train\.batch_size / config\.train\.accumulate is 2; expected a multiple of 8",
+        ),
+        (
+            "resnet8",
+            {"train": {"accumulate": 2}, "model": {"bn_group": 8}},
+            r"config\.model\.bn_group is 8; expected a divisor of 4",
+        ),
+        ("resnet8", {"model": {"remat": True}}, r"remat of model 'resnet8' is True"),
+        ("resnet8", {"train": {"loss": "hinge"}}, r"config\.train\.loss: unknown loss 'hinge'"),
+        (
+            "resnet8",
+            {"train": {"loss": "binary_cross_entropy(threshold=2)"}},
+            r"config\.train\.loss: threshold is 2; expected 0 to 1",
+        ),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(model, sections, message):
+    with pytest.raises(UserError, match=message):
+        experiment.make(with_(tiny(model), **sections))
