@@ -66,6 +66,9 @@ EVAL = EvalConfig(
     equivariance=False,
     per_class=False,
     domain="pixel",
+    translation="zero",
+    lie=(),
+    test_time=(),
     seed=3,
 )
 
