@@ -95,6 +95,9 @@ def test_microbatches_without_batch_norm_change_nothing(parts):
 def test_batch_norm_sees_one_microbatch_after_another():
     model = Linear(normed=True)
     state, batch = state_of(model), batch_of(1)
+    # Statistics that are not those of the first step.
+    moved = {"norm": {"mean": jnp.full(3, 0.3), "var": jnp.full(3, 2.0)}}
+    state = dataclasses.replace(state, batch_stats=moved)
     found, _ = jax.jit(step_of(model, accumulate=2))(state, TrainMetrics.empty(), batch)
 
     images = normalize(batch["canvas"].astype(jnp.float32) / 255)
@@ -113,7 +116,7 @@ def test_batch_norm_sees_one_microbatch_after_another():
     expected = jax.tree.map(lambda p, a, b: p - 0.1 * (a + b) / 2, state.params, even, odd)
     assert_close(found.params, expected)
 
-    running = jnp.zeros(3)
+    running = jnp.full(3, 0.3)
     for part in (0, 1):
         running = (1 - MOMENTUM) * running + MOMENTUM * images[part::2].mean((0, 1, 2))
     np.testing.assert_allclose(found.batch_stats["norm"]["mean"], running, rtol=1e-5, atol=1e-7)
