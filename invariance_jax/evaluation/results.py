@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import pathlib
 from collections.abc import Mapping
@@ -148,10 +149,13 @@ def write(
     Raises:
         UserError: The disk is full or cannot be written; what stood there before is untouched.
     """
+    # In memory first: on a full disk HDF5 leaves the process in no state to go on.
+    buffer = io.BytesIO()
+    dataset.to_netcdf(buffer, engine="h5netcdf")
+    for name, group in (groups or {}).items():
+        group.to_netcdf(buffer, mode="a", group=name, engine="h5netcdf")
     with explained(path), files.atomic_path(path) as temporary:
-        dataset.to_netcdf(temporary, engine="h5netcdf")
-        for name, group in (groups or {}).items():
-            group.to_netcdf(temporary, mode="a", group=name, engine="h5netcdf")
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read(path: pathlib.Path, group: str | None = None) -> xr.Dataset:

@@ -23,7 +23,7 @@ def on_normalized(transform, image, magnitude):
 
 @pytest.mark.parametrize(("domain", "show"), [("pixel", on_pixels), ("normalized", on_normalized)])
 def test_equals_a_plain_loop(measure, source, variables, domain, show):
-    found = measure(domain=domain, features=("layer",), shard_size=6)
+    found = measure(domain=domain, features=("layer",), shard_size=6, equivariance=True)
     images = pixels_of(source)
     label = np.array([source[i]["label"] for i in range(IMAGES)])
 
@@ -38,7 +38,7 @@ def test_equals_a_plain_loop(measure, source, variables, domain, show):
     np.testing.assert_array_equal(found.label, label)
     np.testing.assert_array_equal(found.prediction, np.argmax(z[2], axis=1))
     assert found.names == tuple(source[i]["name"] for i in range(IMAGES))
-    flips = 0
+    flips = aligned = 0
     for t, transform in enumerate(TRANSFORMS.values()):
         for m in (0, 1, 6, 9):
             magnitude = jnp.float32(transform.magnitudes[m])
@@ -63,13 +63,37 @@ def test_equals_a_plain_loop(measure, source, variables, domain, show):
                         atol=2e-5,
                         err_msg=where,
                     )
+                # What hardly moves has no direction that two programs would agree on.
+                moved = z[f] - z_t[f]
+                if np.linalg.norm(moved, axis=1).min() > 1e-2:
+                    np.testing.assert_allclose(
+                        found.alignment[feature][t, m],
+                        alignment_by_loop(np.asarray(moved), permutation),
+                        atol=1e-3,
+                        err_msg=where,
+                    )
+                    aligned += 1
             predicted = np.argmax(z_t[2], axis=1)
             np.testing.assert_array_equal(found.flip[t, m], predicted != found.prediction, where)
             second, first = np.sort(z_t[2], axis=1)[:, -2:].T
             right = (predicted == label) & (first > second)  # ties count against the model
             np.testing.assert_array_equal(found.correct[t, m], right, where)
             flips += np.sum(found.flip[t, m])
-    assert 0 < flips < 13 * 4 * IMAGES
+    assert 0 < flips < 13 * 4 * IMAGES and aligned > 10
+
+
+def alignment_by_loop(moved, permutation):
+    """The paper's alignment, one image after another."""
+    shuffled = np.random.default_rng((3, 1)).permuted(moved, axis=0)
+    np.testing.assert_array_equal(np.sort(shuffled, axis=0), np.sort(moved, axis=0))
+
+    def cosine(a, b):
+        return 1 - np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+
+    return [
+        cosine(shuffled[i], shuffled[j]) - cosine(moved[i], moved[j])
+        for i, j in enumerate(permutation)
+    ]
 
 
 @pytest.fixture(scope="module")
