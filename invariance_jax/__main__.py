@@ -1,5 +1,6 @@
 """`python -m invariance_jax COMMAND --config=... --workdir=...`."""
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ usage: invariance-jax COMMAND [--flag=value ...]
 _USER_ERROR = 2
 _FAILED = 1
 _INTERRUPTED = 130
+# A full disk or quota is nothing to trace back.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
@@ -74,7 +77,8 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         run = lookup(commands, argv[0], "command")
-        distributed.initialize()
+        # Only training saves when SIGTERM comes; the other commands simply end.
+        distributed.initialize(agrees_on_sigterm=run in (train.run, quickstart.run))
         run(list(argv[1:]))
     except parsing.HelpRequested as text:
         print(text)
@@ -86,6 +90,11 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
         return preemption.EXIT_CODE
     except (NonFiniteLossError, CheckpointError) as error:
         print(f"invariance-jax: {error}", file=sys.stderr)
+        return _FAILED
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        print(f"invariance-jax: {error}; the same command goes on", file=sys.stderr)
         return _FAILED
     except KeyboardInterrupt:
         print("\ninvariance-jax: interrupted; the same command goes on", file=sys.stderr)

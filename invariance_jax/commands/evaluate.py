@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from invariance_jax import devices, experiment
+from invariance_jax import devices, distributed, experiment
 from invariance_jax.commands import parsing
 from invariance_jax.config import ExperimentConfig, differences, from_config_dict
 from invariance_jax.errors import UserError
@@ -61,25 +61,27 @@ def run(argv: Sequence[str]) -> None:
             "overwrite", False, "replace a result file of other weights", flag_values=values
         )
 
-    folder = _workdir_of(argv)
-    of_file = any(word.lstrip("-").partition("=")[0] == "config" for word in argv)
-    stored = workdir.read_config(folder) if folder and not of_file else None
-    values, _ = parsing.parse(
-        argv,
-        usage=_USAGE,
-        define=define,
-        config="" if of_file else json.loads(stored.to_json()) if stored else None,
-    )
-    parsing.required(values, "workdir", "DIR")
-    config = from_config_dict(ExperimentConfig, values.config)
-    if stored:
-        _check_same_training(folder, stored, config)
-    elif not (config.model.weights or values.untrained):
-        raise UserError(
-            "config.model.weights is empty, so that there is nothing to measure; give a file of "
-            "weights, or --untrained, or leave --config out to measure the run in --workdir"
+    with distributed.together():
+        folder = _workdir_of(argv)
+        of_file = any(word.lstrip("-").partition("=")[0] == "config" for word in argv)
+        stored = workdir.read_config(folder) if folder and not of_file else None
+        values, _ = parsing.parse(
+            argv,
+            usage=_USAGE,
+            define=define,
+            config="" if of_file else json.loads(stored.to_json()) if stored else None,
         )
-    built = experiment.make(config)
+        parsing.required(values, "workdir", "DIR")
+        config = from_config_dict(ExperimentConfig, values.config)
+        if stored:
+            _check_same_training(folder, stored, config)
+        elif not (config.model.weights or values.untrained):
+            raise UserError(
+                "config.model.weights is empty, so that there is nothing to measure; give a file "
+                "of weights, or --untrained, or leave --config out to measure the run in --workdir"
+            )
+        built = experiment.make(config)
+    distributed.say(distributed.device_map(built.mesh))
     if values.untrained or not stored:
         variables, steps, seconds = built.init_state().variables, 0, 0.0
     else:

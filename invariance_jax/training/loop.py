@@ -273,7 +273,11 @@ def train(
         for step in range(start_step + 1, config.train.steps + 1):
             batch = throughput.take(batches, metrics)
             trace.before(step, metrics)
-            with jax.transfer_guard("disallow"):
+            # Whatever the step needs is on the devices, and what it gives stays there.
+            with (
+                jax.transfer_guard_host_to_device("disallow"),
+                jax.transfer_guard_device_to_host("disallow"),
+            ):
                 state, metrics = run_step(state, metrics, batch)
             bar.update()
             last = step == config.train.steps

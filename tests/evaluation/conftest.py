@@ -1,6 +1,6 @@
 """The smallest things that can be evaluated."""
 
-import dataclasses
+from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -103,7 +103,7 @@ def run_measure(
         augment.get("none", size=SIDE, resize=SIDE),
         transforms,
         source,
-        dataclasses.replace(EVAL, **fields),
+        replace(EVAL, **fields),
         Shards(folder),
         image_size=SIDE,
         canvas_size=SIDE,

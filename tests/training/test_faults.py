@@ -1,5 +1,6 @@
 """What goes wrong on real machines: they are taken away, killed, fill up, lose data."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from tiny_runs import tiny
 
 from invariance_jax import experiment
+from invariance_jax.__main__ import main
+from invariance_jax.commands import train
 from invariance_jax.training import loop, preemption, writers
 from invariance_jax.training.checkpoints import CheckpointError, Checkpoints
 
@@ -167,6 +170,26 @@ def test_without_any_readable_checkpoint_nothing_is_begun_anew(tmp_path):
     with pytest.raises(CheckpointError, match=r"steps \[2, 4\] can be read"):
         loop.train(experiment.make(CONFIG), tmp_path, announce=lambda _: None)
     assert steps_of(tmp_path) == [2, 4]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_in_one_line(number, monkeypatch, capsys):
+    def run(argv):
+        raise OSError(number, os.strerror(number), "metrics.jsonl")
+
+    monkeypatch.setattr(train, "run", run)
+    assert main(["train"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert os.strerror(number) in line and "metrics.jsonl" in line
+
+
+def test_other_errors_of_the_system_keep_their_traceback(monkeypatch):
+    def run(argv):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(train, "run", run)
+    with pytest.raises(OSError, match="broken"):
+        main(["train"])
 
 
 def test_a_disk_that_takes_no_more_is_named_and_the_older_checkpoint_is_whole(finished, tmp_path):

@@ -95,11 +95,6 @@ def test_a_finished_run_is_not_trained_again(finished):
     assert again.top1 == trained.top1 and again.seconds == pytest.approx(trained.seconds)
 
 
-def test_one_device_equals_eight(finished, tmp_path):
-    run(with_(tiny(), mesh={"data": 8}), tmp_path)
-    np.testing.assert_allclose(losses(tmp_path), losses(finished[1]), rtol=1e-4)
-
-
 def test_resume_on_another_number_of_devices(finished, tmp_path, monkeypatch):
     class Stop(Exception):
         pass
