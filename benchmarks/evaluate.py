@@ -1,7 +1,7 @@
 """Measures the invariance grid: beside bare forward passes, beside a PyTorch loop, and its memory.
 
     python benchmarks/evaluate.py                                  # a GPU: bfloat16, 224 pixels
-    python benchmarks/evaluate.py --size=64 --batch=4 --repeats=3  # two CPU cores, float32
+    python benchmarks/evaluate.py --size=96 --batch=2 --repeats=3  # two CPU cores, float32
     python benchmarks/evaluate.py --peer_python=OTHER/bin/python   # where torch is installed
 
 Writes `benchmarks/results/evaluate_DEVICE.json` and prints tables; README.md explains both.

@@ -75,6 +75,7 @@ def cost(case: dict[str, Any]) -> dict[str, Any]:
             preprocess,
             TRANSFORMS,
             "pixel",
+            "zero",
             cells,
             layout,
             cells_at_once=1,

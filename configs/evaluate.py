@@ -7,6 +7,10 @@ The argument is MODEL,WEIGHTS. Weights are a .safetensors or .npz file with the 
 torchvision (ResNets) or timm (vision transformers, such as vit_b16) gives them. Expected: top-1 as
 the file's publisher states it for a centre crop of 224 out of 256 pixels.
 
+Beside the grid it measures the local equivariance error (about a tenth of the grid's time) and the
+accuracy under 17 test-time crops of the validation split; leave them out with
+--config.eval.lie='()' and --config.eval.test_time='()'.
+
 The networks of timm that want other means than ImageNet's are measured with ImageNet's.
 """
 
@@ -29,4 +33,12 @@ def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
     config.eval.split = "validation[:10000]"
     config.eval.batch_size = 256
     config.eval.memory = 2**32
+    config.eval.lie = (
+        *("translate_x", "translate_y", "rotate", "scale", "shear_x", "shear_y"),
+        *("stretch_x", "stretch_y", "brightness", "contrast", "saturation", "hue"),
+    )
+    config.eval.test_time = (
+        *("none", "random_resized_crop"),
+        *(f"scaled_center_crop(k={k})" for k in range(15)),
+    )
     return config

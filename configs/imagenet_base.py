@@ -82,6 +82,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval.equivariance = False
     config.eval.per_class = False
     config.eval.domain = "pixel"
+    config.eval.translation = "zero"
+    config.eval.lie = ()
+    config.eval.test_time = ()
     config.eval.seed = 0
 
     config.mesh = ml_collections.ConfigDict()

@@ -77,7 +77,8 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         run = lookup(commands, argv[0], "command")
-        distributed.initialize()
+        # Only training saves when SIGTERM comes; the other commands simply end.
+        distributed.initialize(agrees_on_sigterm=run in (train.run, quickstart.run))
         run(list(argv[1:]))
     except parsing.HelpRequested as text:
         print(text)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import ml_collections
 
 from invariance_jax.errors import UserError, unknown_name
-from invariance_jax.transforms import Domain
+from invariance_jax.transforms import Domain, Translation
 
 # How the label of a network begins that took its weights from a file.
 WEIGHTS_LABEL = "weights "
@@ -178,7 +178,14 @@ class EvalConfig:
         per_class: Whether to add percentiles over the images of each class.
         domain: What the grid's transforms act on: "pixel" values, or "normalized" ones as in the
             paper's own code.
-        seed: Seed of the permutation behind the baseline.
+        translation: What translations show where the image has left: "zero" is black, as in the
+            paper; "cyclic" its other side; "context" what stood beside the centre crop.
+        lie: Generators of the local equivariance error, of `transforms.generators.NAMES`, with
+            options: `translate_x(edge='cyclic')`; none to leave it out.
+        test_time: Ways to crop test images, of `augment.NAMES`, with options:
+            `scaled_center_crop(k=3)`. Accuracy is measured under each, image by image and class by
+            class; none to leave it out.
+        seed: Seed of the permutation behind the baseline, and of random test-time crops.
     """
 
     split: str
@@ -191,6 +198,9 @@ class EvalConfig:
     equivariance: bool
     per_class: bool
     domain: Domain
+    translation: Translation
+    lie: tuple[str, ...]
+    test_time: tuple[str, ...]
     seed: int
 
 

@@ -36,7 +36,9 @@ _TEXT_BYTES = 1000
 _FAILED = 1
 
 
-def initialize(environment: Mapping[str, str] = os.environ) -> None:
+def initialize(
+    environment: Mapping[str, str] = os.environ, *, agrees_on_sigterm: bool = True
+) -> None:
     """Joins the other processes of this run, if the environment names any.
 
     Reads INVARIANCE_JAX_COORDINATOR (`host:port` of process 0), INVARIANCE_JAX_NUM_PROCESSES and
@@ -46,6 +48,8 @@ def initialize(environment: Mapping[str, str] = os.environ) -> None:
 
     Args:
         environment: The environment variables.
+        agrees_on_sigterm: Whether the program asks JAX after every step if SIGTERM came to any
+            process. JAX then takes the signal; for a program that never asks it would be lost.
 
     Raises:
         UserError: A variable is missing or cannot be read.
@@ -59,9 +63,12 @@ def initialize(environment: Mapping[str, str] = os.environ) -> None:
     given = [name for name in names if environment.get(name)]
     if given and automatic:
         raise UserError(f"{DISTRIBUTED} and {given[0]} are both set; expected one of the two ways")
+    if not automatic and not given:
+        return
+    jax.config.update("jax_enable_preemption_service", agrees_on_sigterm)
     if automatic:
         _connect_automatically()
-    elif given:
+    else:
         missing = [name for name in names if name not in given]
         if missing:
             raise UserError(

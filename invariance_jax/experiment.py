@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +17,8 @@ from invariance_jax.errors import UserError
 from invariance_jax.training import optimizer, sharding
 from invariance_jax.training.losses import Loss, make_loss
 from invariance_jax.training.state import TrainState, init_state
+from invariance_jax.transforms import generators
+from invariance_jax.transforms.generators import Generator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,8 @@ class Experiment:
         augmentation: What happens to each training image.
         mixing: What happens to batches of them.
         preprocess: What happens to images otherwise: `none`, as in the paper.
+        test_time: Further ways to crop test images, by name.
+        generators: What the local equivariance error is measured along.
         optimizer: The optimizer.
         schedule: Its learning rate.
         loss: What the optimizer makes small.
@@ -43,6 +48,8 @@ class Experiment:
     augmentation: augment.WithPolicies
     mixing: augment.OneMixing
     preprocess: Augmentation
+    test_time: Mapping[str, Augmentation]
+    generators: tuple[Generator, ...]
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     loss: Loss
@@ -166,6 +173,14 @@ def make(config: ExperimentConfig) -> Experiment:
         ),
         mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
         preprocess=preprocess,
+        test_time={
+            text: _make_augmentation(config, text, f"config.eval.test_time[{position}]")
+            for position, text in enumerate(config.eval.test_time)
+        },
+        generators=tuple(
+            generators.get(text, f"config.eval.lie[{position}]")
+            for position, text in enumerate(config.eval.lie)
+        ),
         optimizer=optimizer_,
         schedule=schedule,
         loss=make_loss(config.train.loss, config.train.label_smoothing),

@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import zlib
 
 import jax
+import numpy as np
 import pytest
 
 # Commands that tests start leave nothing in the user's cache.
@@ -30,3 +32,24 @@ def real_data() -> pathlib.Path:
     if not path.is_dir():
         pytest.fail(f"INVARIANCE_JAX_DATA={folder} is not a folder")
     return path
+
+
+def _draw(name, shape):
+    noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    if name.endswith("running_var"):
+        noise = 1 + 0.1 * np.abs(noise)
+    elif name.endswith("running_mean"):
+        noise = 0.1 * noise
+    elif len(shape) <= 1:
+        noise = 1 + 0.1 * noise if name.endswith("weight") else 0.1 * noise
+    elif name in ("cls_token", "pos_embed"):
+        noise = 0.02 * noise
+    else:
+        noise = noise * np.sqrt(1 / np.prod(shape[1:]))
+    return noise.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def draw_weights():
+    """Function from shapes to weights, drawn from their names as for the golden file."""
+    return lambda shapes: {name: _draw(name, shape) for name, shape in shapes.items()}

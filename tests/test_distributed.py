@@ -14,16 +14,39 @@ WHOLE = {
 
 
 @pytest.fixture
-def connections(monkeypatch):
+def settings(monkeypatch):
+    """What would have been set in JAX's configuration."""
+    changed = {}
+    monkeypatch.setattr(jax.config, "update", changed.__setitem__)
+    return changed
+
+
+@pytest.fixture
+def connections(monkeypatch, settings):
     """What would have been asked of JAX."""
     made = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **options: made.append(options))
     return made
 
 
-def test_without_variables_nothing_is_joined(connections):
-    distributed.initialize({"SLURM_JOB_ID": "1", "HOME": "/"})
-    assert connections == []
+def test_without_variables_nothing_is_joined(connections, settings):
+    distributed.initialize({"SLURM_JOB_ID": "1", "HOME": "/"}, agrees_on_sigterm=False)
+    assert connections == [] and settings == {}
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_jax_takes_sigterm_only_for_programs_that_ask(agrees, connections, settings):
+    distributed.initialize(WHOLE, agrees_on_sigterm=agrees)
+    assert settings == {"jax_enable_preemption_service": agrees} and len(connections) == 1
+
+
+def test_where_nothing_is_detected_the_message_says_so(monkeypatch, settings):
+    def nothing(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", nothing)
+    with pytest.raises(UserError, match=r"'auto', but JAX finds no SLURM.*coordinator_address"):
+        distributed.initialize({"INVARIANCE_JAX_DISTRIBUTED": "auto"})
 
 
 def test_the_variables_name_the_processes(connections):

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 from absl import flags
 
-from invariance_jax import devices, experiment
-from invariance_jax.commands import parsing
+from invariance_jax import devices, distributed, experiment
+from invariance_jax.commands import further, parsing
 from invariance_jax.config import ExperimentConfig, differences, from_config_dict
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import accuracy_table, invariance, percentiles, results, summary
 from invariance_jax.evaluation.accuracy_table import AccuracyRow
-from invariance_jax.evaluation.shards import Shards, differing
+from invariance_jax.evaluation.shards import Shards
 from invariance_jax.experiment import Experiment
 from invariance_jax.training import loop, workdir
 from invariance_jax.training.checkpoints import Checkpoints
@@ -28,7 +28,8 @@ usage: invariance-jax evaluate --workdir=DIR [--untrained] [--config.eval.FIELD=
 
 Measures top-1 accuracy and relative invariance over 13 transforms x 10 magnitudes of the newest
 checkpoint in DIR, and writes DIR/accuracy.csv and DIR/invariance/NAME.nc. Interrupted, the same
-command goes on where it stopped.
+command goes on where it stopped. With config.eval.lie it writes DIR/local_equivariance/NAME.nc
+too, with config.eval.test_time DIR/test_time/NAME.nc and NAME.csv.
 
 With --untrained the same network is measured as it was before its first step: what the
 architecture alone brings. With --config there need be no run in DIR: what is measured is the
@@ -41,7 +42,7 @@ _MAY_CHANGE = ("eval.", "data.data_dir", "data.workers", "mesh.", "data.validati
 _NO_IDENTITY = frozenset(
     {
         *("eval.batch_size", "eval.grid_batch_size", "eval.memory"),
-        *("eval.shard_size", "eval.per_class"),
+        *("eval.shard_size", "eval.per_class", "eval.lie", "eval.test_time"),
         *("data.data_dir", "data.workers", "data.train_split", "data.validation_split"),
     }
 )
@@ -61,25 +62,27 @@ def run(argv: Sequence[str]) -> None:
             "overwrite", False, "replace a result file of other weights", flag_values=values
         )
 
-    folder = _workdir_of(argv)
-    of_file = any(word.lstrip("-").partition("=")[0] == "config" for word in argv)
-    stored = workdir.read_config(folder) if folder and not of_file else None
-    values, _ = parsing.parse(
-        argv,
-        usage=_USAGE,
-        define=define,
-        config="" if of_file else json.loads(stored.to_json()) if stored else None,
-    )
-    parsing.required(values, "workdir", "DIR")
-    config = from_config_dict(ExperimentConfig, values.config)
-    if stored:
-        _check_same_training(folder, stored, config)
-    elif not (config.model.weights or values.untrained):
-        raise UserError(
-            "config.model.weights is empty, so that there is nothing to measure; give a file of "
-            "weights, or --untrained, or leave --config out to measure the run in --workdir"
+    with distributed.together():
+        folder = _workdir_of(argv)
+        of_file = any(word.lstrip("-").partition("=")[0] == "config" for word in argv)
+        stored = workdir.read_config(folder) if folder and not of_file else None
+        values, _ = parsing.parse(
+            argv,
+            usage=_USAGE,
+            define=define,
+            config="" if of_file else json.loads(stored.to_json()) if stored else None,
         )
-    built = experiment.make(config)
+        parsing.required(values, "workdir", "DIR")
+        config = from_config_dict(ExperimentConfig, values.config)
+        if stored:
+            _check_same_training(folder, stored, config)
+        elif not (config.model.weights or values.untrained):
+            raise UserError(
+                "config.model.weights is empty, so that there is nothing to measure; give a file "
+                "of weights, or --untrained, or leave --config out to measure the run in --workdir"
+            )
+        built = experiment.make(config)
+    distributed.say(distributed.device_map(built.mesh))
     if values.untrained or not stored:
         variables, steps, seconds = built.init_state().variables, 0, 0.0
     else:
@@ -89,6 +92,7 @@ def run(argv: Sequence[str]) -> None:
     )
     if jax.process_index() == 0:
         print(summary.table(results.read(result_path(folder, config, steps))))
+        print(further.tables_of(folder, built, result_name(config, steps)), end="")
         print(f"{folder}: {row.model}, {steps} steps, validation top-1 {row.top1:.2%}")
 
 
@@ -185,7 +189,17 @@ def evaluate(
         UserError: The result file belongs to another model or grid, or as `invariance.measure`.
     """
     config = built.config
-    _measure_invariance(built, devices.to_host(variables), output, steps, overwrite)
+    host = devices.to_host(variables)
+    attributes = _attributes(config, steps, results.fingerprint(host))
+    _measure_invariance(built, host, output, steps, overwrite, attributes)
+    further.measure(
+        built,
+        variables,
+        output,
+        result_name(config, steps),
+        attributes=attributes,
+        overwrite=overwrite,
+    )
     measured = loop.make_validate(built)(variables)
     row = AccuracyRow(
         model=config.model.name,
@@ -201,16 +215,34 @@ def evaluate(
     return row
 
 
+def _attributes(config: ExperimentConfig, steps: int, fingerprint: str) -> dict[str, Any]:
+    """What every result file says of its model."""
+    return {
+        "model": config.model.name,
+        "augmentation": config.training_label(steps),
+        "seed": config.seed,
+        "steps": steps,
+        "dataset": config.data.name,
+        "split": config.eval.split,
+        "parameters_sha256": fingerprint,
+        "config": config.to_json(),
+    }
+
+
 def _measure_invariance(
-    built: Experiment, variables: Any, output: pathlib.Path, steps: int, overwrite: bool
+    built: Experiment,
+    variables: Any,
+    output: pathlib.Path,
+    steps: int,
+    overwrite: bool,
+    attributes: Mapping[str, Any],
 ) -> None:
     """Writes the result file unless it is there; only process 0 writes what is written once."""
     config, source = built.config, built.evaluation_source
     path, lead = result_path(output, config, steps), jax.process_index() == 0
     shards = Shards(path.with_suffix(".parts"))
-    fingerprint = results.fingerprint(variables)
-    identity = _identity(config, fingerprint)
-    if _already_measured(path, identity, overwrite):
+    identity = _identity(config, attributes["parameters_sha256"])
+    if results.holds(path, identity, overwrite=overwrite):
         if lead:
             # A kill between the two would leave them.
             shards.remove()
@@ -235,19 +267,11 @@ def _measure_invariance(
         description=path.stem,
     )
     if measured is not None:
-        attributes = {
-            "model": config.model.name,
-            "augmentation": config.training_label(steps),
-            "seed": config.seed,
-            "steps": steps,
-            "dataset": config.data.name,
-            "split": config.eval.split,
-            "domain": config.eval.domain,
-            "parameters_sha256": fingerprint,
-            "config": config.to_json(),
-            "measurement": json.dumps(identity, sort_keys=True),
-        }
-        dataset = results.to_dataset(measured, TRANSFORMS, attributes=attributes)
+        shown = {"domain": config.eval.domain, "translation": config.eval.translation}
+        said = {"measurement": json.dumps(identity, sort_keys=True)}
+        dataset = results.to_dataset(
+            measured, TRANSFORMS, attributes={**attributes, **shown, **said}
+        )
         groups = {}
         if config.eval.features:
             groups[results.FEATURES_GROUP] = results.to_features(measured, TRANSFORMS)
@@ -275,20 +299,6 @@ def _identity(config: ExperimentConfig, fingerprint: str) -> dict[str, Any]:
         "grid": {name: each.magnitudes for name, each in TRANSFORMS.items()},
     }
     return json.loads(json.dumps(identity))
-
-
-def _already_measured(path: pathlib.Path, identity: Mapping[str, Any], overwrite: bool) -> bool:
-    """Whether the file holds this very measurement; another one is not overwritten in silence."""
-    if not path.exists() or overwrite:
-        return False
-    found = json.loads(results.read(path).attrs.get("measurement", "{}"))
-    different = differing(identity, found)
-    if different:
-        raise UserError(
-            f"{path} holds another measurement (its {', '.join(different)} differ); "
-            "move it away or give --overwrite"
-        )
-    return True
 
 
 def _add_classes(path: pathlib.Path, built: Experiment) -> None:

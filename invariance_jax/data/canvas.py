@@ -20,8 +20,6 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombErr
 # then differ from a full decode by 0.005 grey levels on average (0.8 on a canvas of 64).
 _DRAFT_MARGIN = 2
 _JPEG_START = b"\xff\xd8"
-# What libjpeg-turbo turns into RGB; CMYK needs Pillow's conversion.
-_JPEG_COLORSPACES = ("YCbCr", "RGB", "Gray")
 
 
 def decode(
@@ -62,9 +60,9 @@ def _decode_jpeg(
     if not image.startswith(_JPEG_START):
         return None
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(image)
-        if colorspace not in _JPEG_COLORSPACES or height * width > Image.MAX_IMAGE_PIXELS:
-            return None
+        height, width, _, _ = simplejpeg.decode_jpeg_header(image)
+        if height * width > Image.MAX_IMAGE_PIXELS:
+            return None  # hostile; Pillow refuses it before it takes the memory
         size = _fitted_size(width, height, canvas_size)
         factor = _draft_factor((width, height), size)
         # The smallest of libjpeg's scales that reaches these sizes is 1 / factor.
@@ -72,7 +70,7 @@ def _decode_jpeg(
             image, "RGB", min_height=-(-height // factor), min_width=-(-width // factor)
         )
     except ValueError:
-        # Damaged, or unusual in a way that Pillow may accept: it decides and finds the words.
+        # CMYK, damaged, or unusual in a way that Pillow may accept: it decides.
         return None
     if pixels.shape[1::-1] == size:
         return pixels

@@ -279,8 +279,5 @@ def _closing(dataset: Any, on_bad_image: Callable[[BadImage], object] | None) ->
             for each in bad:
                 on_bad_image(each)
             yield batch
-    except DataError as error:
-        # Grain adds lines about its traceback.
-        raise DataError(str(error).partition("\n")[0]) from error
     finally:
         iterator.close()

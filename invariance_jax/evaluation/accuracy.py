@@ -36,17 +36,21 @@ class Accuracy:
 def prepare(augmentation: Augmentation, batch: Batch) -> Array:
     """Turns canvases into what a model takes, without randomness.
 
+    Pillow gives bytes, and so do we: solarize and posterize compare pixels with thresholds, where a
+    white pixel that is 1 - 1e-7 would be another one than 1.
+
     Args:
         augmentation: One that draws nothing, as `none`.
         batch: As `data.evaluation_batches` yields it.
 
     Returns:
-        float32 [batch, size, size, 3] in [0, 1], not normalised.
+        float32 [batch, size, size, 3], multiples of 1 / 255 in [0, 1], not normalised.
     """
     key = jax.random.key(0)
-    return jax.vmap(augmentation, (None, 0, 0, 0))(
+    images = jax.vmap(augmentation, (None, 0, 0, 0))(
         key, batch["canvas"], batch["height"], batch["width"]
     )
+    return jnp.round(images * 255) / 255
 
 
 def rank_of_label(

@@ -21,7 +21,8 @@ from invariance_jax.evaluation import measures
 from invariance_jax.evaluation.accuracy import prepare
 from invariance_jax.evaluation.cells import Cells
 from invariance_jax.evaluation.features import Embed, Layout
-from invariance_jax.transforms import Domain, Transform, in_domain, normalize
+from invariance_jax.evaluation.shown import Source, make_show
+from invariance_jax.transforms import Domain, Transform, Translation, normalize
 
 Batch = Mapping[str, Array]
 Step = Callable[[Any, Batch], dict[str, Array]]
@@ -92,6 +93,7 @@ def make_grid_step(
     preprocess: Augmentation,
     transforms: Mapping[str, Transform],
     domain: Domain,
+    translation: Translation,
     cells: Cells,
     layout: Layout,
     *,
@@ -105,6 +107,7 @@ def make_grid_step(
         preprocess: Canvas to image, without randomness.
         transforms: The table.
         domain: Whether the transforms act on "pixel" or on "normalized" values.
+        translation: What translations show where the image has left.
         cells: Which cells are computed.
         layout: Where each feature lies in the vectors.
         cells_at_once: Cells that one forward pass takes.
@@ -120,7 +123,13 @@ def make_grid_step(
     """
     # The magnitude is not mapped over: what depends on it alone (weights, indices) is computed
     # once and shared by the batch.
-    branches = [jax.vmap(in_domain(each, domain), (0, None)) for each in transforms.values()]
+    branches = [
+        jax.vmap(
+            make_show(each, domain=domain, translation=translation, preprocess=preprocess),
+            (0, None),
+        )
+        for each in transforms.values()
+    ]
     padded = -(-len(cells) // cells_at_once) * cells_at_once
     # The last pass is filled up with its last cell again.
     chosen = jnp.minimum(jnp.arange(padded), len(cells) - 1).reshape(-1, cells_at_once)
@@ -128,12 +137,13 @@ def make_grid_step(
 
     def step(variables: Any, batch: Batch) -> dict[str, Array]:
         images = prepare(preprocess, batch)
+        sources = Source(batch["canvas"], batch["height"], batch["width"], images)
         as_they_are = normalize(images)[None]
         z, z_other = batch["features"], batch["features_other"]
 
         def show(cell: tuple[Array, Array]) -> Array:
             index, magnitude = cell
-            return jax.lax.switch(index, branches, images, magnitude)
+            return jax.lax.switch(index, branches, sources, magnitude)
 
         def one_pass(_: None, cells_of_pass: tuple[Array, Array]) -> tuple[None, dict[str, Array]]:
             shown = jax.lax.map(show, cells_of_pass)

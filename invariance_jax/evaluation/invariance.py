@@ -143,6 +143,7 @@ def measure(
             preprocess,
             transforms,
             config.domain,
+            config.translation,
             cells,
             layout,
             cells_at_once=cells_at_once,

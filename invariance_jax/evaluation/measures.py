@@ -30,9 +30,16 @@ def cosine_distance(
     Returns:
         0 for the same direction, 1 for a right angle (and for a zero vector), 2 for opposites.
     """
-    length_a = jnp.maximum(jnp.linalg.norm(a, axis=-1), _SHORTEST)
-    length_b = jnp.maximum(jnp.linalg.norm(b, axis=-1), _SHORTEST)
-    return 1.0 - jnp.sum(a * b, axis=-1) / (length_a * length_b)
+    length_a = jnp.linalg.norm(a, axis=-1, keepdims=True)
+    length_b = jnp.linalg.norm(b, axis=-1, keepdims=True)
+    unit_a, unit_b = (
+        vector / jnp.maximum(length, _SHORTEST) for vector, length in ((a, length_a), (b, length_b))
+    )
+    # Of unit vectors both say the same, but 1 - cos rounds small distances away.
+    chord = 0.5 * jnp.sum((unit_a - unit_b) ** 2, axis=-1)
+    angle = 1.0 - jnp.sum(unit_a * unit_b, axis=-1)
+    directed = (jnp.minimum(length_a, length_b) >= _SHORTEST)[..., 0]
+    return jnp.where(directed, chord, angle)
 
 
 def euclidean_distance(

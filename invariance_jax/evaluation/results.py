@@ -17,7 +17,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.evaluation import measures
 from invariance_jax.evaluation.features import EMBEDDING
 from invariance_jax.evaluation.invariance import Measured
-from invariance_jax.evaluation.shards import explained
+from invariance_jax.evaluation.shards import differing, explained
 from invariance_jax.transforms import Transform
 
 _DIMENSIONS = ("transform", "magnitude", "image")
@@ -173,6 +173,32 @@ def read(path: pathlib.Path, group: str | None = None) -> xr.Dataset:
     except (OSError, ValueError) as error:
         what = f"a result file with {group}" if group else "a readable result file"
         raise UserError(f"{path} is not {what}: {error}") from error
+
+
+def holds(path: pathlib.Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether a file holds this very measurement; another one is not overwritten in silence.
+
+    Args:
+        path: Where it would stand.
+        identity: What must be equal for two measurements to be one, as JSON values; a file has it
+            in the attribute `measurement`.
+        overwrite: Whether any other measurement may be replaced.
+
+    Returns:
+        True if there is nothing to do.
+
+    Raises:
+        UserError: The file holds another measurement and is kept.
+    """
+    if not path.exists() or overwrite:
+        return False
+    different = differing(identity, json.loads(read(path).attrs.get("measurement", "{}")))
+    if different:
+        raise UserError(
+            f"{path} holds another measurement (its {', '.join(different)} differ); "
+            "move it away or give --overwrite"
+        )
+    return True
 
 
 def groups(path: pathlib.Path) -> tuple[str, ...]:

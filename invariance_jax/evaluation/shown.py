@@ -2,17 +2,22 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Array, Float, Int, UInt8
 
 from invariance_jax.augment import Augmentation
 from invariance_jax.augment.context import translate_in_context
 from invariance_jax.errors import lookup
-from invariance_jax.transforms import Domain, Transform, cyclic, in_domain, normalize
+from invariance_jax.transforms import (
+    Domain,
+    Transform,
+    Translation,
+    cyclic,
+    in_domain,
+    normalize,
+)
 from invariance_jax.transforms.geometric import REFERENCE_SIZE
-
-Translation = Literal["zero", "cyclic", "context"]
 
 # The rows that `translation` concerns: their cyclic twin, and which way they go
 # (down, right).

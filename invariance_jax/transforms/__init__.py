@@ -1,6 +1,7 @@
 """Pure image functions and the tables of them; knows no models and no files."""
 
 from invariance_jax.transforms.autoaugment import AUTOAUGMENT
+from invariance_jax.transforms.cyclic import Translation
 from invariance_jax.transforms.domain import Domain, in_domain
 from invariance_jax.transforms.normalize import normalize
 from invariance_jax.transforms.table import TRANSFORMS
@@ -11,6 +12,7 @@ __all__ = [
     "TRANSFORMS",
     "Domain",
     "Transform",
+    "Translation",
     "in_domain",
     "normalize",
 ]

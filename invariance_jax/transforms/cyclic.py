@@ -3,6 +3,8 @@
 Nothing is lost, so a network of circular convolutions and a global mean is exactly invariant to it.
 """
 
+from typing import Literal
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,6 +13,8 @@ from invariance_jax.transforms.geometric import REFERENCE_SIZE
 
 Image = Float[Array, "height width channels"]
 Scalar = Float[Array, ""]
+# What a translation shows where the image has left: black, its other side, or its surroundings.
+Translation = Literal["zero", "cyclic", "context"]
 
 
 def cyclic_translate_x(image: Image, magnitude: Scalar) -> Image:

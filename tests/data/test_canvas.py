@@ -1,4 +1,5 @@
 import io
+import tarfile
 
 import numpy as np
 import pytest
@@ -152,11 +153,12 @@ def test_bytes_that_libjpeg_warns_of_are_no_error():
     np.testing.assert_array_equal(decode(odd, 32), decode(file, 32))
 
 
-def test_header_of_a_hostile_size():
+def test_header_of_a_hostile_size(monkeypatch):
     """Refused before memory for it is taken."""
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *_, **__: pytest.fail("13 GB taken"))
     file = bytearray(encoded(Image.fromarray(photo(8, 8)), "JPEG"))
     at = file.index(b"\xff\xc0")
-    file[at + 5 : at + 9] = b"\xff\xff\xff\xff"
+    file[at + 5 : at + 9] = b"\xf0\x00\xf0\x00"  # 61,440 x 61,440
     with pytest.raises(DataError, match="cannot decode"):
         decode(bytes(file), 8)
 
@@ -243,3 +245,13 @@ def test_imagenet_jpeg(real_data):
         np.testing.assert_array_equal(decode(file, 64), np.asarray(whole))
         shrunk = whole.resize((48, 48), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(decode(file, 48), np.asarray(shrunk))
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("canvas", [512, 128])
+def test_photos_have_pillow_s_pixels(real_data, canvas):
+    """ImageNet's own files at full size: grey ones, large ones, whatever their cameras wrote."""
+    with tarfile.open(real_data / "ilsvrc2012-sample" / "ILSVRC2012_img_val.tar") as archive:
+        for member in archive.getmembers()[:40]:
+            file = archive.extractfile(member).read()
+            np.testing.assert_array_equal(decode(file, canvas), pillow(file, canvas))

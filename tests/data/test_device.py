@@ -74,10 +74,11 @@ def test_batches_are_taken_ahead_and_no_further(size):
 
 def test_source_is_closed_with_the_iterator():
     numbers = Numbers(6)
-    moved = prefetch_to_device(numbers, by_example(1))
+    batches = iter(numbers)
+    moved = prefetch_to_device(batches, by_example(1))
     next(moved)
     moved.close()
-    assert numbers.closed
+    assert numbers.closed  # though `batches` is still here
     assert numbers.taken <= 3
 
 

@@ -94,7 +94,8 @@ def test_feature_that_is_no_class(tmp_path, dataset_writer, feature_json):
     check_error("label_feature 'label' .* is Text; expected a ClassLabel", data_dir=str(tmp_path))
 
 
-def test_damaged_record_is_named(tmp_path, dataset_writer):
+@pytest.mark.parametrize(("split", "index"), [("train[2:]", 3), ("train[5:]", 0)])
+def test_damaged_record_is_named(tmp_path, dataset_writer, split, index):
     folder = dataset_writer(tmp_path)
     path = folder / "tiny-train.array_record-00001-of-00002"
     data = bytearray(path.read_bytes())
@@ -102,10 +103,10 @@ def test_damaged_record_is_named(tmp_path, dataset_writer):
     at = bytes(data).index(image[8:40])
     data[at : at + 32] = bytes(32)
     path.write_bytes(data)
-    source = load_source("tiny", "train[2:]", data_dir=str(tmp_path))
-    assert source[2]["name"] == "tiny-train-4"
+    source = load_source("tiny", split, data_dir=str(tmp_path))
+    assert source[index + 1]["name"] == "tiny-train-6"
     with pytest.raises(DataError, match=rf"^cannot read record 1 of {path}: .*damaged: ") as caught:
-        source[3]
+        source[index]
     assert "\n" not in str(caught.value)
 
 

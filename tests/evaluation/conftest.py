@@ -1,6 +1,6 @@
 """The smallest things that can be evaluated."""
 
-import dataclasses
+from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -66,6 +66,9 @@ EVAL = EvalConfig(
     equivariance=False,
     per_class=False,
     domain="pixel",
+    translation="zero",
+    lie=(),
+    test_time=(),
     seed=3,
 )
 
@@ -103,7 +106,7 @@ def run_measure(
         augment.get("none", size=SIDE, resize=SIDE),
         transforms,
         source,
-        dataclasses.replace(EVAL, **fields),
+        replace(EVAL, **fields),
         Shards(folder),
         image_size=SIDE,
         canvas_size=SIDE,

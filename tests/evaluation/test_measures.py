@@ -18,6 +18,15 @@ def test_cosine_distance_to_a_zero_vector_is_one():
     assert float(measures.cosine_distance(jnp.zeros((3,)), jnp.ones((3,)))) == 1
 
 
+def test_small_cosine_distances_are_not_rounded_away():
+    # An angle t apart: 1 - cos(t) is t^2 / 2, less than float32 can hold beside 1.
+    angle = np.float32(1e-4)
+    found = measures.cosine_distance(
+        jnp.asarray([100.0, 0.0]), 3 * jnp.asarray([np.cos(angle), np.sin(angle)])
+    )
+    assert float(found) == pytest.approx(5e-9, rel=1e-4)
+
+
 def test_euclidean_distance_by_hand():
     a, b = jnp.asarray([[0.0, 0.0], [1.0, 1.0]]), jnp.asarray([[3.0, 4.0], [1.0, 1.0]])
     np.testing.assert_allclose(measures.euclidean_distance(a, b), [5, 0])

@@ -61,6 +61,7 @@ def test_the_compiled_grid_stays_below_the_limit(name, limit):
         augment.get("none", size=side, resize=side),
         few,
         "pixel",
+        "zero",
         cells.make_cells(few, "pixel"),
         layout,
         cells_at_once=1,

@@ -8,8 +8,11 @@ from PIL import Image
 
 from invariance_jax import augment
 from invariance_jax.errors import UserError
+from invariance_jax.evaluation import measures
 from invariance_jax.evaluation.shown import Source, make_show
 from invariance_jax.transforms import TRANSFORMS, in_domain, normalize
+
+from .conftest import IMAGES, Coloured, Mean
 
 SIZE, RESIZE, CANVAS = 28, 32, 60
 NONE = augment.get("none", size=SIZE, resize=RESIZE)
@@ -135,3 +138,18 @@ def test_a_batch_is_mapped_as_one_image():
 def test_an_unknown_translation_is_named():
     with pytest.raises(UserError, match="unknown translation 'cyclical'; did you mean 'cyclic'"):
         show("translate_x", "cyclical")
+
+
+def test_a_blind_model_is_exactly_invariant_on_a_circle(measure):
+    found = measure(Mean(), model_variables={}, images=Coloured(IMAGES), translation="cyclic")
+    for kind in measures.DISTANCES:
+        transformed, baseline = (
+            each["embedding"][kind] for each in (found.transformed, found.baseline)
+        )
+        invariance = np.asarray(measures.relative_invariance(baseline, transformed))
+        moved = np.flatnonzero(found.permutation != np.arange(IMAGES))
+        rows = [list(TRANSFORMS).index(name) for name in DIRECTIONS]
+        np.testing.assert_allclose(invariance[rows][:, :, moved], 1, atol=1e-4)
+        assert (
+            np.abs(1 - invariance[list(TRANSFORMS).index("scale_zoom_out"), 5, moved]).min() > 0.01
+        )

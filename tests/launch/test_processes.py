@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -184,20 +185,22 @@ def test_one_of_two_killed_the_other_stops_and_one_process_goes_on(environ, one_
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("command", "flags", "message"),
     [
-        ("--config.train.stepz=4", "--config.train.stepz: unknown field 'stepz'"),
-        ("--config.data.train_split=trian", "config.data.train_split: split 'trian'"),
+        ("train", "--config.train.stepz=4", "--config.train.stepz: unknown field 'stepz'"),
+        ("evaluate", "--config.eval.split=trian", "config.eval.split: split 'trian'"),
     ],
 )
-def test_a_mistake_on_one_host_ends_all_with_code_2(flags, message, environ, tmp_path):
+def test_a_mistake_on_one_host_ends_all_with_code_2(command, flags, message, environ, tmp_path):
     script = (
         f'[ $INVARIANCE_JAX_PROCESS_ID = 0 ] || set -- "$@" {flags}; '
         f'exec {sys.executable} -m invariance_jax "$@"'
     )
     workdir = tmp_path / "run"
-    command = ("sh", "-c", script, "sh", "train", config_file(tmp_path, tiny()))
-    both = start_two(environ, *command, f"--workdir={workdir}")
+    words = [command, config_file(tmp_path, tiny()), f"--workdir={workdir}"]
+    if command == "evaluate":
+        words.append("--untrained")
+    both = start_two(environ, "sh", "-c", script, "sh", *words)
     errors = [each.communicate(timeout=120)[1] for each in both]
     assert [each.returncode for each in both] == [2, 2], errors
     assert f"invariance-jax: process 1: {message}" in errors[0]
@@ -219,6 +222,25 @@ def test_processes_of_different_configs_or_folders_are_refused(environ, tmp_path
         errors = [each.communicate(timeout=120)[1] for each in both]
         assert [each.returncode for each in both] == [2, 2], errors
         assert "invariance-jax: process 1: workdir" in errors[0] and message in errors[0]
+
+
+def test_sigterm_ends_a_command_that_does_not_train(environ):
+    script = (
+        "import signal\nfrom invariance_jax import distributed\n"
+        "distributed.initialize(agrees_on_sigterm=False)\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    both = start_two(environ, sys.executable, "-c", script)
+    try:
+        assert [each.stdout.readline() for each in both] == ["ready\n"] * 2
+        for each in both:
+            each.terminate()
+        assert [each.wait(timeout=60) for each in both] == [-signal.SIGTERM] * 2
+    finally:
+        for each in both:
+            each.kill()
+            each.communicate()
 
 
 @pytest.mark.real_data
