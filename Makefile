@@ -18,8 +18,11 @@ $(STAMP): setup.py pyproject.toml
 quickstart: $(STAMP)
 	$(BIN)/python -m invariance_jax quickstart --workdir=quickstart
 
-# Two processes: compilation dominates and most of it is serial.
+# Two processes: compilation dominates and most of it is serial. What one test has compiled, other
+# tests and the commands that they start find in a cache that lives as long as the run.
 test: $(STAMP)
+	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
+	JAX_COMPILATION_CACHE_DIR=$$cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.3 \
 	$(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)

@@ -103,6 +103,16 @@ def test_sigterm_saves_the_step_and_ends_with_143(finished, tmp_path):
     assert "going on from the checkpoint of step 2" in said[0]
 
 
+def test_a_preempted_run_does_not_claim_a_save_that_failed(tmp_path, monkeypatch):
+    def fail(self):
+        raise CheckpointError("full")
+
+    monkeypatch.setattr(preemption.Preemption, "reached", lambda self, step: step == 1)
+    monkeypatch.setattr(Checkpoints, "wait", fail)
+    with pytest.raises(CheckpointError, match="full"):
+        loop.train(experiment.make(CONFIG), tmp_path, announce=lambda _: None)
+
+
 def test_the_previous_signal_handler_comes_back():
     before = signal.getsignal(signal.SIGTERM)
     with preemption.Preemption() as notice:
