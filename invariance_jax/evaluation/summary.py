@@ -35,7 +35,7 @@ def table(dataset: xr.Dataset) -> str:
         ]
         lines.append(
             f"{name:{width}} "
-            + "".join(f"{value:7.2f}" for value in values)
+            + "".join(f"{value:z7.2f}" for value in values)
             + "".join(f"{share:12.1%}" for share in shares)
         )
     return "\n".join(lines)

@@ -133,7 +133,7 @@ def test_the_summary_has_a_line_for_each_transform(dataset):
     row = dataset.sel(transform="rotate")
     medians = np.median(row.relative_invariance_cosine.values, axis=-1)
     name, *numbers = lines[2 + list(TRANSFORMS).index("rotate")].split()
-    expected = [f"{medians[m]:.2f}" for m in (1, 3, 5, 7, 9)] + [f"{medians[3:8].mean():.2f}"]
+    expected = [f"{medians[m]:z.2f}" for m in (1, 3, 5, 7, 9)] + [f"{medians[3:8].mean():z.2f}"]
     expected += [f"{row[share].values[3:8].mean():.1%}" for share in ("flip", "correct")]
     assert (name, numbers) == ("rotate", expected)
 
