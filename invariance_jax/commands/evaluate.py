@@ -27,9 +27,10 @@ usage: invariance-jax evaluate --workdir=DIR [--untrained] [--config.eval.FIELD=
        invariance-jax evaluate --workdir=DIR --config=FILE.py:ARGUMENT [--config.FIELD=VALUE ...]
 
 Measures top-1 accuracy and relative invariance over 13 transforms x 10 magnitudes of the newest
-checkpoint in DIR, and writes DIR/accuracy.csv and DIR/invariance/NAME.nc. Interrupted, the same
-command goes on where it stopped. With config.eval.lie it writes DIR/local_equivariance/NAME.nc
-too, with config.eval.test_time DIR/test_time/NAME.nc and NAME.csv.
+checkpoint in DIR (or --checkpoint=best, by top-1 in validation), and writes DIR/accuracy.csv and
+DIR/invariance/NAME.nc. Interrupted, the same command goes on where it stopped. With
+config.eval.lie it writes DIR/local_equivariance/NAME.nc too, with config.eval.test_time
+DIR/test_time/NAME.nc and NAME.csv.
 
 With --untrained the same network is measured as it was before its first step: what the
 architecture alone brings. With --config there need be no run in DIR: what is measured is the
@@ -61,6 +62,7 @@ def run(argv: Sequence[str]) -> None:
         flags.DEFINE_bool(
             "overwrite", False, "replace a result file of other weights", flag_values=values
         )
+        parsing.define_checkpoint(values)
 
     with distributed.together():
         folder = _workdir_of(argv)
@@ -73,6 +75,7 @@ def run(argv: Sequence[str]) -> None:
             config="" if of_file else json.loads(stored.to_json()) if stored else None,
         )
         parsing.required(values, "workdir", "DIR")
+        best = parsing.wants_best(values)
         config = from_config_dict(ExperimentConfig, values.config)
         if stored:
             _check_same_training(folder, stored, config)
@@ -86,7 +89,7 @@ def run(argv: Sequence[str]) -> None:
     if values.untrained or not stored:
         variables, steps, seconds = built.init_state().variables, 0, 0.0
     else:
-        variables, steps, seconds = _newest(built, folder)
+        variables, steps, seconds = _trained(built, folder, best)
     row = evaluate(
         built, variables, folder, steps=steps, seconds=seconds, overwrite=values.overwrite
     )
@@ -108,10 +111,10 @@ def _check_same_training(
             )
 
 
-def _newest(built: Experiment, folder: pathlib.Path) -> tuple[Any, int, float]:
-    """Variables of the newest checkpoint, its step, and how long it took to get there."""
+def _trained(built: Experiment, folder: pathlib.Path, best: bool) -> tuple[Any, int, float]:
+    """Variables of the newest or best checkpoint, its step, and how long the run took."""
     with Checkpoints(folder) as checkpoints:
-        restored = loop.restore_state(built, checkpoints)
+        restored = loop.restore_state(built, checkpoints, best=best)
     if restored is None:
         raise UserError(
             f"workdir {folder} holds no checkpoint yet; train it first, "

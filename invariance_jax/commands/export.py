@@ -10,7 +10,7 @@ from absl import flags
 from invariance_jax import experiment, files, models, spec
 from invariance_jax.commands import parsing
 from invariance_jax.config import MeshConfig
-from invariance_jax.errors import UserError, unknown_name
+from invariance_jax.errors import UserError
 from invariance_jax.evaluation import results
 from invariance_jax.training import loop, workdir
 from invariance_jax.training.checkpoints import Checkpoints
@@ -23,8 +23,6 @@ run with a moving average (config.train.ema), the average. config.model.weights 
 back, and so does torch: model.load_state_dict(safetensors.torch.load_file(FILE), strict=False).
 """
 
-_CHECKPOINTS = ("newest", "best")
-
 
 def run(argv: Sequence[str]) -> None:
     """Runs the command.
@@ -36,24 +34,20 @@ def run(argv: Sequence[str]) -> None:
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("workdir", None, "a trained run's folder", flag_values=values)
         flags.DEFINE_string("output", None, "the file to write", flag_values=values)
-        flags.DEFINE_string(
-            "checkpoint", _CHECKPOINTS[0], "newest, or best in validation", flag_values=values
-        )
+        parsing.define_checkpoint(values)
 
     values, _ = parsing.parse(argv, usage=_USAGE, define=define)
     folder = pathlib.Path(parsing.required(values, "workdir", "DIR")).expanduser()
     output = pathlib.Path(parsing.required(values, "output", "FILE.safetensors")).expanduser()
     if output.suffix != ".safetensors":
         raise UserError(f"--output is {str(output)!r}; expected a name that ends in .safetensors")
-    if values.checkpoint not in _CHECKPOINTS:
-        known = unknown_name("checkpoint", values.checkpoint, _CHECKPOINTS)
-        raise UserError(f"--checkpoint: {known}")
+    best = parsing.wants_best(values)
     config = workdir.read_config(folder)
     # Whatever it was trained on, one device is enough to read it.
     alone = MeshConfig(data=1, model=1, parameters="replicated", peak_flops=0.0)
     built = experiment.make(dataclasses.replace(config, mesh=alone))
     with Checkpoints(folder) as checkpoints:
-        restored = loop.restore_state(built, checkpoints, best=values.checkpoint == "best")
+        restored = loop.restore_state(built, checkpoints, best=best)
     if restored is None:
         raise UserError(f"workdir {folder} holds no checkpoint yet; train it first")
     state, _ = restored

@@ -11,6 +11,7 @@ from ml_collections import config_flags
 from invariance_jax.errors import UserError, unknown_name
 
 _CONFIG = "config"
+_CHECKPOINTS = ("newest", "best")
 
 
 class HelpRequested(Exception):
@@ -102,6 +103,35 @@ def required(values: flags.FlagValues, name: str, example: str) -> Any:
     if values[name].value in (None, ""):
         raise UserError(f"--{name} is missing; give it as --{name}={example}")
     return values[name].value
+
+
+def define_checkpoint(values: flags.FlagValues) -> None:
+    """Defines `--checkpoint`.
+
+    Args:
+        values: The command's flags.
+    """
+    flags.DEFINE_string(
+        "checkpoint", _CHECKPOINTS[0], "newest, or best in validation", flag_values=values
+    )
+
+
+def wants_best(values: flags.FlagValues) -> bool:
+    """Reads `--checkpoint`.
+
+    Args:
+        values: The parsed flags.
+
+    Returns:
+        Whether the best checkpoint is asked for, not the newest.
+
+    Raises:
+        UserError: The flag has another value.
+    """
+    if values.checkpoint not in _CHECKPOINTS:
+        known = unknown_name("checkpoint", values.checkpoint, _CHECKPOINTS)
+        raise UserError(f"--checkpoint: {known}")
+    return values.checkpoint == "best"
 
 
 def _flag_help(values: flags.FlagValues) -> str:

@@ -1,6 +1,7 @@
 """The best checkpoint stays, the moving average is judged, and weights leave as safetensors."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from tiny_runs import tiny, with_
 
 from invariance_jax import experiment, models
 from invariance_jax.__main__ import main
+from invariance_jax.evaluation import accuracy_table, results
 from invariance_jax.evaluation.accuracy import Accuracy
 from invariance_jax.training import loop
 from invariance_jax.training.checkpoints import Checkpoints
@@ -107,6 +109,18 @@ def test_export_writes_the_average_in_torchs_names(checkpoint, step, run, tmp_pa
     with safetensors.safe_open(path, "numpy") as file:
         assert file.metadata()["step"] == str(step)
         assert json.loads(file.metadata()["config"])["model"]["name"] == "vit_mu8"
+
+
+@pytest.mark.parametrize(("checkpoint", "step"), [("newest", 6), ("best", 2)])
+def test_evaluate_measures_the_one_that_is_asked_for(checkpoint, step, run, tmp_path):
+    _, workdir, _, judged = run
+    copy = tmp_path / "run"
+    shutil.copytree(workdir, copy)
+    assert main(["evaluate", f"--workdir={copy}", f"--checkpoint={checkpoint}"]) == 0
+    (row,) = accuracy_table.read(copy / "accuracy.csv")
+    (file,) = copy.glob("invariance/*.nc")
+    assert row.steps == step
+    assert results.read(file).attrs["parameters_sha256"] == results.fingerprint(judged[step - 1])
 
 
 def test_an_export_can_be_started_from(run, tmp_path):

@@ -50,8 +50,9 @@ def test_training_moves_parameters_and_batch_statistics(finished):
     assert [row["step"] for row in writers.read_metrics(workdir)] == [1, 2, 3, 4]
 
 
-def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(finished, tmp_path):
-    # The process kills itself in the third step, after the checkpoint of the second.
+def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path):
+    # The process kills itself after the thirteenth step; the last checkpoint is of the tenth.
+    config, killed_run = tiny(steps=20, checkpoint_every=10), tmp_path / "killed"
     script = textwrap.dedent(
         f"""
         import os, pathlib, signal
@@ -67,24 +68,26 @@ def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(finished, tmp_p
         write = writers.MetricWriter.write
         def deadly(self, step, values):
             write(self, step, values)
-            if step == 3:
+            if step == 13:
                 os.kill(os.getpid(), signal.SIGKILL)
         writers.MetricWriter.write = deadly
-        config = from_config_dict(ExperimentConfig, json.loads({tiny().to_json()!r}))
-        loop.train(experiment.make(config), pathlib.Path({str(tmp_path)!r}))
+        config = from_config_dict(ExperimentConfig, json.loads({config.to_json()!r}))
+        loop.train(experiment.make(config), pathlib.Path({str(killed_run)!r}))
         """
     )
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest_step() == 2
+    with Checkpoints(killed_run) as checkpoints:
+        assert checkpoints.latest_step() == 10
 
     said = []
-    resumed = loop.train(experiment.make(tiny()), tmp_path, announce=said.append)
-    uninterrupted, workdir = finished
-    assert "going on from the checkpoint of step 2" in said[0]
+    resumed = loop.train(experiment.make(config), killed_run, announce=said.append)
+    uninterrupted = run(config, tmp_path / "whole")
+    assert "going on from the checkpoint of step 10" in said[0]
     assert_same(resumed.state, uninterrupted.state)
-    assert losses(tmp_path) == losses(workdir)  # each step once, those after the kill included
+    assert losses(killed_run) == losses(
+        tmp_path / "whole"
+    )  # each step once, those after the kill included
     assert (resumed.top1, resumed.top5) == (uninterrupted.top1, uninterrupted.top5)
 
 
