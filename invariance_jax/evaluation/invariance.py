@@ -6,8 +6,9 @@ the images as they are; the grid, which needs the features of other images for t
 process puts everything together.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -287,7 +288,7 @@ def _by_shard(
             workers=task.workers,
         )
         results = _one_behind(
-            step, task.variables, map(complete, batches), devices.by_example(task.mesh)
+            step, task.variables, _completed(batches, complete), devices.by_example(task.mesh)
         )
         with progress.bar(
             total=images, description=f"{task.description} {kind}", unit="images"
@@ -304,6 +305,15 @@ def _by_shard(
                     bar.update(count)
                 yield shard, _joined(parts, span.stop - span.start)
     devices.barrier(f"{kind} end")
+
+
+def _completed(
+    batches: Generator[Batch, None, None], complete: Callable[[Batch], Batch]
+) -> Iterator[Batch]:
+    """Batches with what they lack; whoever closes this closes the reader under it."""
+    with contextlib.closing(batches):
+        for batch in batches:
+            yield complete(batch)
 
 
 def _one_behind(

@@ -11,8 +11,11 @@ import threading
 import jax
 import numpy as np
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from conftest import Coloured, Linear, run_measure
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).parent))
+    from conftest import Coloured, Linear, run_measure
+else:
+    from .conftest import Coloured, Linear, run_measure
 
 IMAGES, SHARD, PROCESSES = 28, 4, 2
 # Each image is read for its pixels and its name before the grid reads it again.

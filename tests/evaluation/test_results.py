@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
 
@@ -156,10 +155,11 @@ def test_a_failed_write_leaves_what_was_there(dataset, tmp_path, monkeypatch):
 def test_a_real_limit_of_file_size_is_one_line(tmp_path):
     # The kernel refuses to let files grow beyond 100 kB, as a full disk would.
     script = (
-        "import pathlib, sys, numpy, xarray\n"
+        "import pathlib, resource, sys, numpy, xarray\n"
         "from invariance_jax.errors import UserError\n"
         "from invariance_jax.evaluation import results\n"
         "dataset = xarray.Dataset({'a': ('x', numpy.arange(10**5))})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"
         "    results.write(dataset, pathlib.Path(sys.argv[1]) / 'full.nc', {'group': dataset})\n"
         "except UserError as error:\n"
@@ -170,7 +170,6 @@ def test_a_real_limit_of_file_size_is_one_line(tmp_path):
         [sys.executable, "-c", script, str(tmp_path)],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
     assert done.returncode == 2, done.stderr
     assert "full.nc: File too large; make room" in done.stdout and done.stdout.count("\n") == 1

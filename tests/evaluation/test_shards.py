@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import subprocess
 import sys
 
@@ -72,9 +71,10 @@ def test_a_full_disk_leaves_nothing_half_written(shards, monkeypatch):
 def test_a_real_limit_of_file_size_does_the_same(shards):
     # The kernel refuses to let files grow beyond 100 kB, as a full disk would.
     script = (
-        "import pathlib, sys, numpy\n"
+        "import pathlib, resource, sys, numpy\n"
         "from invariance_jax.errors import UserError\n"
         "from invariance_jax.evaluation.shards import Shards\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"
         "    Shards(pathlib.Path(sys.argv[1])).save('grid', 0, {'a': numpy.zeros(10**6)})\n"
         "except UserError as error:\n"
@@ -85,7 +85,6 @@ def test_a_real_limit_of_file_size_does_the_same(shards):
         [sys.executable, "-c", script, str(shards.folder)],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
     assert done.returncode == 2, done.stderr
     assert "File too large; make room" in done.stdout and done.stdout.count("\n") == 1
