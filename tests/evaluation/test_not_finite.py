@@ -22,7 +22,7 @@ class Contrast(nn.Module):
 def test_features_are_named_by_image(measure):
     source = Coloured(5)
     source._pixels[3] = 0
-    with pytest.raises(UserError, match="^the features of image 'image_3' are not finite"):
+    with pytest.raises(UserError, match=r"^the features of image 'image_3' are not finite"):
         measure(Contrast(), model_variables={}, images=source)
 
 
