@@ -141,18 +141,6 @@ def main() -> None:
         {"kind": "memory", "model": "resnet8", "images": images, "seed": arguments.seed}
         for images in arguments.memory_images
     ]
-    load_before = os.getloadavg()
-    for number, case in enumerate(cases, 1):
-        executable = arguments.peer_python if case["kind"] == "torch" else sys.executable
-        case["result"] = _run(case, executable)
-        said = case["result"].get("reason", "done")
-        print(
-            f"[{number}/{len(cases)}] {case['kind']} {case['model']}: {said}",
-            file=sys.stderr,
-            flush=True,
-        )
-    print(f"{_cost_table(cases)}\n\n{_memory_table(cases)}")
-
     name = device["device"].lower().replace(" ", "_")
     output = arguments.output or HERE / "results" / f"evaluate_{name}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -160,13 +148,25 @@ def main() -> None:
         **device,
         "processor": platform.processor() or platform.machine(),
         "cores": core_count(),
-        "load_average_before": load_before,
-        "load_average_after": os.getloadavg(),
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "cases": cases,
+        "cases": [],
     }
-    output.write_text(json.dumps(report, indent=1) + "\n")
+    for number, case in enumerate(cases, 1):
+        executable = arguments.peer_python if case["kind"] == "torch" else sys.executable
+        case["load_average_before"] = os.getloadavg()
+        case["result"] = _run(case, executable)
+        case["load_average_after"] = os.getloadavg()
+        report["cases"].append(case)
+        # After every case: a run cut short keeps what it has.
+        output.write_text(json.dumps(report, indent=1) + "\n")
+        said = case["result"].get("reason", "done")
+        print(
+            f"[{number}/{len(cases)}] {case['kind']} {case['model']}: {said}",
+            file=sys.stderr,
+            flush=True,
+        )
+    print(f"{_cost_table(cases)}\n\n{_memory_table(cases)}")
     print(f"wrote {output}", file=sys.stderr)
 
 

@@ -14,6 +14,9 @@ from invariance_jax import devices
 from invariance_jax.augment import Augmentation
 from invariance_jax.transforms import normalize
 
+# In grey levels: more than float32 errs, and less than anyone sees.
+_SLACK = 1e-3
+
 Batch = Mapping[str, Array]
 AccuracyStep = Callable[[Any, Batch], dict[str, Array]]
 
@@ -36,9 +39,6 @@ class Accuracy:
 def prepare(augmentation: Augmentation, batch: Batch) -> Array:
     """Turns canvases into what a model takes, without randomness.
 
-    Pillow gives bytes, and so do we: solarize and posterize compare pixels with thresholds, where a
-    white pixel that is 1 - 1e-7 would be another one than 1.
-
     Args:
         augmentation: One that draws nothing, as `none`.
         batch: As `data.evaluation_batches` yields it.
@@ -50,7 +50,23 @@ def prepare(augmentation: Augmentation, batch: Batch) -> Array:
     images = jax.vmap(augmentation, (None, 0, 0, 0))(
         key, batch["canvas"], batch["height"], batch["width"]
     )
-    return jnp.round(images * 255) / 255
+    return to_bytes(images)
+
+
+def to_bytes(images: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:
+    """Rounds preprocessed images to grey levels.
+
+    Pillow gives bytes, and so do we: solarize and posterize compare pixels with thresholds, where a
+    white pixel that is 1 - 1e-7 would be another one than 1. Halves go up, as in Pillow; many are
+    exact, because sizes are in simple ratios, and a rounding error must not choose.
+
+    Args:
+        images: float32 in [0, 1].
+
+    Returns:
+        Multiples of 1 / 255, same shape and dtype.
+    """
+    return jnp.floor(images * 255 + (0.5 + _SLACK)) / 255
 
 
 def rank_of_label(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from invariance_jax.augment import Augmentation
 from invariance_jax.augment.context import translate_in_context
 from invariance_jax.errors import lookup
+from invariance_jax.evaluation.accuracy import to_bytes
 from invariance_jax.transforms import (
     Domain,
     Transform,
@@ -34,7 +35,7 @@ class Source(NamedTuple):
         canvas: uint8 pixels with the whole image in the upper left corner of zeros.
         height: Height of the image within the canvas.
         width: Width of the image within the canvas.
-        image: What the preprocessing shows of it, float32 in [0, 1], not normalised.
+        image: What `accuracy.prepare` makes of it, float32 in [0, 1], not normalised.
     """
 
     canvas: UInt8[Array, "*batch canvas canvas 3"]
@@ -90,7 +91,8 @@ def make_show(
             down=down * pixels,
             right=right * pixels,
         )
-        return normalize(moved)
+        # The moved crop is preprocessed as the crop in place is.
+        return normalize(to_bytes(moved))
 
     kinds: Mapping[str, Show] = {"zero": from_image, "cyclic": on_circle, "context": in_context}
     return lookup(kinds, translation, "translation")

@@ -20,7 +20,7 @@ from jaxtyping import Array
 from invariance_jax import devices
 from invariance_jax.augment import Augmentation
 from invariance_jax.evaluation import collect
-from invariance_jax.evaluation.accuracy import rank_of_label
+from invariance_jax.evaluation.accuracy import rank_of_label, to_bytes
 from invariance_jax.transforms import normalize
 
 Batch = Mapping[str, Array]
@@ -46,7 +46,7 @@ def make_step(model: nn.Module, mesh: Mesh) -> Callable[..., dict[str, Any]]:
     ) -> dict[str, Any]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["index"])
         images = jax.vmap(augmentation)(keys, batch["canvas"], batch["height"], batch["width"])
-        logits, _ = model.apply(variables, normalize(images), train=False)
+        logits, _ = model.apply(variables, normalize(to_bytes(images)), train=False)
         rank = rank_of_label(logits, batch["label"])
         probabilities = jax.nn.softmax(logits)
         found = {

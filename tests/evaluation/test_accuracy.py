@@ -46,3 +46,13 @@ def test_scores_that_are_no_numbers_count_against_the_model():
     broken = [[np.nan] * 10, [np.nan, 9.0, *[0.0] * 8]]
     found = measure(broken, label=[0, 1], mask=[True, True])
     assert (found.top1, found.top5) == (0.0, 1 / 2)  # the second is beaten by one class
+
+
+def test_halves_between_grey_levels_go_up_whatever_rounding_errors_say():
+    halves = (np.arange(255, dtype=np.float64) + 0.5) / 255
+    for error in (-1e-6, 0.0, 1e-6):
+        images = jnp.asarray((halves + error).astype(np.float32).reshape(1, 5, 17, 3))
+        levels = np.asarray(accuracy.to_bytes(images)) * 255
+        np.testing.assert_allclose(levels.reshape(-1), np.arange(1, 256), atol=1e-4)
+    whole = jnp.asarray(np.arange(255, dtype=np.float32).reshape(1, 5, 17, 3) / 255)
+    np.testing.assert_allclose(accuracy.to_bytes(whole), whole, atol=1e-7)

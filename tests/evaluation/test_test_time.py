@@ -9,6 +9,7 @@ import xarray as xr
 
 from invariance_jax import augment, data, devices
 from invariance_jax.evaluation import test_time
+from invariance_jax.evaluation.accuracy import to_bytes
 from invariance_jax.transforms import normalize
 
 IMAGES, SIZE, SEED = 11, 8, 5
@@ -70,7 +71,7 @@ def test_equals_a_plain_loop(source, variables):
             canvas, height, width = data.to_canvas(source[i]["image"], SIZE)
             key = jax.random.fold_in(jax.random.key(SEED), i)
             image = augmentation(key, jnp.asarray(canvas), jnp.int32(height), jnp.int32(width))
-            logits = np.asarray(Linear().apply(variables, normalize(image)[None])[0][0])
+            logits = np.asarray(Linear().apply(variables, normalize(to_bytes(image))[None])[0][0])
             label = source[i]["label"]
             better = (logits > logits[label]).sum()
             at = {"variant": name, "image": f"image{i}"}
