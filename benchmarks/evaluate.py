@@ -40,6 +40,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has torch")
     parser.add_argument("--output", type=pathlib.Path, help="JSON file to write")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the cases that the file already has"
+    )
     arguments = parser.parse_args()
     for field in ("size", "batch", "repeats"):
         if getattr(arguments, field) < 1:
@@ -50,7 +53,8 @@ def _arguments() -> argparse.Namespace:
 def _python(executable: str, arguments: list[str], seconds: int) -> subprocess.CompletedProcess:
     """Runs Python with this checkout on its path."""
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path}
+    # OpenMP's threads otherwise spin while they wait, which on a busy machine costs torch dear.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path}
     return subprocess.run(
         [executable, *arguments], capture_output=True, text=True, timeout=seconds, env=environment
     )
@@ -152,7 +156,12 @@ def main() -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cases": [],
     }
+    known = json.loads(output.read_text())["cases"] if arguments.resume else []
     for number, case in enumerate(cases, 1):
+        earlier = [each for each in known if {name: each.get(name) for name in case} == case]
+        if earlier:
+            report["cases"].append(case | earlier[0])
+            continue
         executable = arguments.peer_python if case["kind"] == "torch" else sys.executable
         case["load_average_before"] = os.getloadavg()
         case["result"] = _run(case, executable)
@@ -166,7 +175,7 @@ def main() -> None:
             file=sys.stderr,
             flush=True,
         )
-    print(f"{_cost_table(cases)}\n\n{_memory_table(cases)}")
+    print(f"{_cost_table(report['cases'])}\n\n{_memory_table(report['cases'])}")
     print(f"wrote {output}", file=sys.stderr)
 
 
