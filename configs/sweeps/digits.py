@@ -2,7 +2,7 @@
 
     launch/sweep.py configs/sweeps/digits.py --root=workdirs/digits --jobs=2
 
-Eight runs of about a minute each on two CPU cores, then workdirs/digits/report.html.
+Eight runs, then workdirs/digits/report.html. Not yet run as a whole.
 """
 
 import ml_collections
