@@ -8,10 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from invariance_jax import devices
 from invariance_jax.augment import Augmentation
+from invariance_jax.evaluation.measures import rank_of_label
 from invariance_jax.transforms import normalize
 
 # In grey levels: more than float32 errs, and less than anyone sees.
@@ -67,23 +68,6 @@ def to_bytes(images: Float[Array, "*batch height width 3"]) -> Float[Array, "...
         Multiples of 1 / 255, same shape and dtype.
     """
     return jnp.floor(images * 255 + (0.5 + _SLACK)) / 255
-
-
-def rank_of_label(
-    logits: Float[Array, "batch classes"], label: Int[Array, "batch"]
-) -> Int[Array, "batch"]:
-    """How many other classes score at least as high as the true one.
-
-    Args:
-        logits: Scores.
-        label: The true class of each.
-
-    Returns:
-        0 where the true class alone is best. Ties count against the model, and so does a score
-        that is not a number.
-    """
-    true = jnp.take_along_axis(logits, label[:, None], axis=1)
-    return jnp.sum(~(logits < true), axis=1) - 1
 
 
 def make_accuracy_step(model: nn.Module, augmentation: Augmentation, mesh: Mesh) -> AccuracyStep:

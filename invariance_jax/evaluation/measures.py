@@ -145,6 +145,23 @@ def prediction_flip(
     return jnp.argmax(logits, axis=-1) != prediction
 
 
+def rank_of_label(
+    logits: Float[Array, "*batch classes"], label: Int[Array, "*batch"]
+) -> Int[Array, "*batch"]:
+    """How many other classes score at least as high as the true one.
+
+    Args:
+        logits: Scores.
+        label: The true class of each.
+
+    Returns:
+        0 where the true class alone is best. Ties count against the model, and so does a score
+        that is not a number.
+    """
+    true = jnp.take_along_axis(logits, label[..., None], axis=-1)
+    return jnp.sum(~(logits < true), axis=-1) - 1
+
+
 def is_correct(
     logits: Float[Array, "*batch classes"], label: Int[Array, "*batch"]
 ) -> Bool[Array, "*batch"]:
@@ -155,7 +172,6 @@ def is_correct(
         label: True classes.
 
     Returns:
-        True where it has. A tie with another class counts against the network.
+        True where it has; see `rank_of_label`.
     """
-    true = jnp.take_along_axis(logits, label[..., None], axis=-1)
-    return jnp.sum(logits >= true, axis=-1) == 1
+    return rank_of_label(logits, label) == 0

@@ -20,7 +20,8 @@ from jaxtyping import Array
 from invariance_jax import devices
 from invariance_jax.augment import Augmentation
 from invariance_jax.evaluation import collect
-from invariance_jax.evaluation.accuracy import rank_of_label, to_bytes
+from invariance_jax.evaluation.accuracy import to_bytes
+from invariance_jax.evaluation.measures import rank_of_label
 from invariance_jax.transforms import normalize
 
 Batch = Mapping[str, Array]
