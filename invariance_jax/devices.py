@@ -1,5 +1,6 @@
 """The mesh of devices and how arrays lie on it; the same code on one CPU and on many hosts."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -119,6 +120,24 @@ def to_host(arrays: Any) -> Any:
         return jax.device_get(array)
 
     return jax.tree.map(one, arrays)
+
+
+def one_behind(results: Iterable[Any]) -> Iterator[Any]:
+    """Fetches results to the host while the devices work on the next one.
+
+    Args:
+        results: Pytrees of arrays that are being computed, made when they are asked for.
+
+    Yields:
+        The same with numpy arrays, in order; never more than two wait on the devices.
+    """
+    waiting = None
+    for result in results:
+        if waiting is not None:
+            yield jax.device_get(waiting)
+        waiting = result
+    if waiting is not None:
+        yield jax.device_get(waiting)
 
 
 def barrier(name: str) -> None:

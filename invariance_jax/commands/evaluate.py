@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 from absl import flags
 
 from invariance_jax import devices, distributed, experiment
@@ -93,7 +92,7 @@ def run(argv: Sequence[str]) -> None:
     row = evaluate(
         built, variables, folder, steps=steps, seconds=seconds, overwrite=values.overwrite
     )
-    if jax.process_index() == 0:
+    if distributed.is_lead():
         print(summary.table(results.read(result_path(folder, config, steps))))
         print(further.tables_of(folder, built, result_name(config, steps)), end="")
         print(f"{folder}: {row.model}, {steps} steps, validation top-1 {row.top1:.2%}")
@@ -213,7 +212,7 @@ def evaluate(
         steps=steps,
         seconds=seconds,
     )
-    if jax.process_index() == 0:
+    if distributed.is_lead():
         accuracy_table.update(output / "accuracy.csv", row)
     return row
 
@@ -242,7 +241,7 @@ def _measure_invariance(
 ) -> None:
     """Writes the result file unless it is there; only process 0 writes what is written once."""
     config, source = built.config, built.evaluation_source
-    path, lead = result_path(output, config, steps), jax.process_index() == 0
+    path, lead = result_path(output, config, steps), distributed.is_lead()
     shards = Shards(path.with_suffix(".parts"))
     identity = _identity(config, attributes["parameters_sha256"])
     if results.holds(path, identity, overwrite=overwrite):

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from invariance_jax import devices
+
 Batch = Mapping[str, Array]
 
 
@@ -31,10 +33,7 @@ def per_image(
         The pytree "values" as numpy arrays [..., image], in the split's order.
     """
     found: Any = None
-
-    def store(result: Mapping[str, Any]) -> None:
-        nonlocal found
-        host = jax.device_get(result)
+    for host in devices.one_behind(map(run, batches)):
         keep = host["mask"]
         if found is None:
             found = jax.tree.map(
@@ -45,15 +44,4 @@ def per_image(
         ):
             whole[..., host["index"][keep]] = part[..., keep]
         progress(int(keep.sum()))
-
-    # One batch behind: the devices are busy while results travel, and never more than two
-    # batches wait on them.
-    waiting = None
-    for batch in batches:
-        result = run(batch)
-        if waiting is not None:
-            store(waiting)
-        waiting = result
-    if waiting is not None:
-        store(waiting)
     return found

@@ -8,7 +8,7 @@ process puts everything together.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float32, Int
 
-from invariance_jax import data, devices, progress
+from invariance_jax import data, devices, distributed, progress
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import EvalConfig
 from invariance_jax.errors import UserError
@@ -176,7 +176,7 @@ def measure(
     _save_features(task, grid.make_feature_step(embed, preprocess, mesh))
     step = make_step(schedule.cells_at_once)
     _save_grid(task, grid.grid_on_mesh(step, mesh, equivariance=config.equivariance))
-    return _merged(task) if jax.process_index() == 0 else None
+    return _merged(task) if distributed.is_lead() else None
 
 
 def largest_pass(
@@ -287,8 +287,11 @@ def _by_shard(
             canvas_size=task.canvas_size,
             workers=task.workers,
         )
-        results = _one_behind(
-            step, task.variables, _completed(batches, complete), devices.by_example(task.mesh)
+        moved = data.prefetch_to_device(
+            _completed(batches, complete), devices.by_example(task.mesh)
+        )
+        results = devices.one_behind(
+            step(task.variables, batch) | {"label": batch["label"]} for batch in moved
         )
         with progress.bar(
             total=images, description=f"{task.description} {kind}", unit="images"
@@ -314,19 +317,6 @@ def _completed(
     with contextlib.closing(batches):
         for batch in batches:
             yield complete(batch)
-
-
-def _one_behind(
-    step: grid.Step, variables: Any, batches: Iterable[Batch], sharding: jax.sharding.NamedSharding
-) -> Iterator[dict[str, np.ndarray]]:
-    """Results on the host, fetched while the devices work on the next batch."""
-    waiting = None
-    for batch in data.prefetch_to_device(batches, sharding):
-        result = step(variables, batch) | {"label": batch["label"]}
-        if waiting is not None:
-            yield jax.device_get(waiting)
-        waiting = result
-    yield jax.device_get(waiting)
 
 
 # Which axis of a result counts the images; elsewhere it is the last.
