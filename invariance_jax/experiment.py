@@ -1,6 +1,7 @@
 """From a checked config to the things it names, before any training."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -77,6 +78,11 @@ class Experiment:
         Raises:
             UserError: `config.mesh` does not fit the model, or the model not the images.
         """
+        return self._abstract_state
+
+    @functools.cached_property
+    def _abstract_state(self) -> TrainState:
+        # To trace a large network takes seconds, and a run asks several times.
         shapes = jax.eval_shape(lambda: self._state_of(None, None))
         return sharding.lay_out(shapes, self.mesh, self.config.mesh.parameters)
 

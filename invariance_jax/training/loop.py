@@ -338,7 +338,8 @@ def _make_throughput(experiment: Experiment) -> Throughput:
     peak = flops.peak_flops(devices_[0].device_kind, config.mesh.peak_flops)
     return Throughput(
         batch_size=config.train.batch_size,
-        image_flops=flops.training_flops(experiment.model, config.data.image_size),
+        # To count traces the whole model; without a peak there is nothing to compare it with.
+        image_flops=peak and flops.training_flops(experiment.model, config.data.image_size),
         peak_flops=peak and peak * len(devices_),
     )
 

@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules by name."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,8 @@ def _sgd(
     )
 
 
-def _adamw(
+def _adaptive(
+    make: Callable[..., optax.GradientTransformation],
     rate: optax.Schedule,
     weight_decay: float,
     decayed: Decayed,
@@ -58,24 +60,13 @@ def _adamw(
     b1: float = 0.9,
     b2: float = 0.999,
 ) -> optax.GradientTransformation:
-    return optax.adamw(rate, b1, b2, weight_decay=weight_decay, mask=decayed)
-
-
-def _lamb(
-    rate: optax.Schedule,
-    weight_decay: float,
-    decayed: Decayed,
-    *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-) -> optax.GradientTransformation:
-    return optax.lamb(rate, b1, b2, weight_decay=weight_decay, mask=decayed)
+    return make(rate, b1, b2, weight_decay=weight_decay, mask=decayed)
 
 
 _OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": _sgd,
-    "adamw": _adamw,
-    "lamb": _lamb,
+    "adamw": functools.partial(_adaptive, optax.adamw),
+    "lamb": functools.partial(_adaptive, optax.lamb),
 }
 
 
