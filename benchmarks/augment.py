@@ -13,10 +13,10 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 from typing import Any
 
+import fresh_process
 from augment_case import FORMS, OPERATIONS, OURS
 from augment_images import OPERATION_SETTING, SETTINGS
 from augment_peers import PEERS, core_count
@@ -39,39 +39,6 @@ def _arguments() -> argparse.Namespace:
         if getattr(arguments, field) < 1:
             parser.error(f"--{field} is {getattr(arguments, field)}; expected at least 1")
     return arguments
-
-
-def _device() -> dict[str, Any]:
-    """Name of the device, asked for in another process so that this one holds no GPU memory."""
-    code = (
-        "import jax, json; d = jax.devices()[0];"
-        "print(json.dumps([d.platform, d.device_kind, jax.__version__]))"
-    )
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, text=True
-    )
-    kind, name, version = json.loads(output.stdout.splitlines()[-1])
-    return {"platform": kind, "device": name, "jax": version}
-
-
-def _run(case: dict[str, Any]) -> dict[str, Any]:
-    """One case in a fresh process."""
-    command = [sys.executable, str(HERE / "augment_case.py"), json.dumps(case)]
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=CASE_SECONDS,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-    except subprocess.TimeoutExpired:
-        return {"images_per_second": None, "reason": f"took longer than {CASE_SECONDS} s"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"images_per_second": None, "reason": f"exit code {done.returncode}: {last}"}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _cases(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -130,13 +97,14 @@ def _table(cases: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Runs every case, prints the table and writes the file."""
     arguments = _arguments()
-    device = _device()
+    device = fresh_process.device()
     load_before = os.getloadavg()
     cases = _cases(arguments)
     pillow: dict[int, dict[str, Any]] = {}
     for number, case in enumerate(cases, 1):
         canvas = case["setting"]["canvas"]
-        case["result"] = _run(case)
+        found = fresh_process.run_case("augment_case.py", case, seconds=CASE_SECONDS)
+        case["result"] = {"images_per_second": None} | found
         rate = case["result"]["images_per_second"]
         if case["by"] == "pillow":
             pillow[canvas] = case["result"]

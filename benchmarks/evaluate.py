@@ -13,18 +13,20 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 from typing import Any
 
+import fresh_process
 from augment_peers import core_count
 
 HERE = pathlib.Path(__file__).parent
 # A case that hangs must not hang the rest.
 CASE_SECONDS = 1800
+# OpenMP's threads otherwise spin while they wait, which on a busy machine costs torch dear.
+WAITING = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 MODELS = ("resnet18", "resnet50", "vit_b16")
 # Enough images that the results, which must grow, are seen beside the rest, which must not.
-MEMORY_IMAGES = (512, 4096)
+MEMORY_IMAGES = (512, 1024, 2048, 4096)
 
 
 def _arguments() -> argparse.Namespace:
@@ -36,7 +38,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="by default the device's")
     parser.add_argument("--seed", type=int, default=0, help="seed of images and weights (0)")
     parser.add_argument(
-        "--memory_images", type=int, nargs=2, default=MEMORY_IMAGES, help="two numbers of images"
+        "--memory_images", type=int, nargs="*", default=MEMORY_IMAGES, help="numbers of images"
+    )
+    parser.add_argument(
+        "--cpu_devices", type=int, default=1, help="a CPU's cores as that many devices (1)"
     )
     parser.add_argument("--peer_python", default=sys.executable, help="interpreter that has torch")
     parser.add_argument("--output", type=pathlib.Path, help="JSON file to write")
@@ -44,44 +49,10 @@ def _arguments() -> argparse.Namespace:
         "--resume", action="store_true", help="keep the cases that the file already has"
     )
     arguments = parser.parse_args()
-    for field in ("size", "batch", "repeats"):
+    for field in ("size", "batch", "repeats", "cpu_devices"):
         if getattr(arguments, field) < 1:
             parser.error(f"--{field} is {getattr(arguments, field)}; expected at least 1")
     return arguments
-
-
-def _python(executable: str, arguments: list[str], seconds: int) -> subprocess.CompletedProcess:
-    """Runs Python with this checkout on its path."""
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    # OpenMP's threads otherwise spin while they wait, which on a busy machine costs torch dear.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path}
-    return subprocess.run(
-        [executable, *arguments], capture_output=True, text=True, timeout=seconds, env=environment
-    )
-
-
-def _device() -> dict[str, Any]:
-    """Name of the device, asked for in another process so that this one holds no GPU memory."""
-    code = (
-        "import jax, json; d = jax.devices()[0];"
-        "print(json.dumps([d.platform, d.device_kind, jax.__version__]))"
-    )
-    done = _python(sys.executable, ["-c", code], CASE_SECONDS)
-    kind, name, version = json.loads(done.stdout.splitlines()[-1])
-    return {"platform": kind, "device": name, "jax": version}
-
-
-def _run(case: dict[str, Any], executable: str) -> dict[str, Any]:
-    """One case in a fresh process."""
-    program = "evaluate_torch.py" if case["kind"] == "torch" else "evaluate_case.py"
-    try:
-        done = _python(executable, [str(HERE / program), json.dumps(case)], CASE_SECONDS)
-    except subprocess.TimeoutExpired:
-        return {"reason": f"took longer than {CASE_SECONDS} s"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"reason": f"exit code {done.returncode}: {last}"}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _number(value: float | None, form: str) -> str:
@@ -132,10 +103,11 @@ def _memory_table(cases: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Runs every case, prints the tables and writes the file."""
     arguments = _arguments()
-    device = _device()
+    device = fresh_process.device()
     dtype = arguments.dtype or ("float32" if device["platform"] == "cpu" else "bfloat16")
     shared = {"size": arguments.size, "batch": arguments.batch, "dtype": dtype}
     shared |= {"repeats": arguments.repeats, "seed": arguments.seed}
+    shared["cpu_devices"] = arguments.cpu_devices
     cases = [
         {"kind": kind, "model": model, **shared}
         for model in arguments.models
@@ -164,7 +136,14 @@ def main() -> None:
             continue
         executable = arguments.peer_python if case["kind"] == "torch" else sys.executable
         case["load_average_before"] = os.getloadavg()
-        case["result"] = _run(case, executable)
+        program = "evaluate_torch.py" if case["kind"] == "torch" else "evaluate_case.py"
+        case["result"] = fresh_process.run_case(
+            program,
+            case,
+            seconds=CASE_SECONDS,
+            python=executable,
+            extra=WAITING | {"JAX_NUM_CPU_DEVICES": str(arguments.cpu_devices)},
+        )
         case["load_average_after"] = os.getloadavg()
         report["cases"].append(case)
         # After every case: a run cut short keeps what it has.

@@ -57,12 +57,14 @@ class Noise:
 def cost(case: dict[str, Any]) -> dict[str, Any]:
     """Times the whole grid and as many bare forward passes of the same batch, in turn."""
     size, batch = case["size"], case["batch"]
-    mesh = devices.make_mesh(1)
+    # Other than the CPU's, one device: the loop beside it has one.
+    mesh = devices.make_mesh(case["cpu_devices"] if jax.default_backend() == "cpu" else 1)
     model = models.create(case["model"], 1000, dtype=case["dtype"])
     images = jnp.zeros((1, size, size, 3))
     variables = jax.jit(model.init, static_argnames="train")(
         jax.random.key(case["seed"]), images, train=False
     )
+    variables = jax.device_put(variables, devices.replicated(mesh))
     names = features.with_embedding(())
     embed = features.make_embed(model, names, "mean")
     layout = features.make_layout(model, variables, names, "mean", size)
@@ -92,6 +94,7 @@ def cost(case: dict[str, Any]) -> dict[str, Any]:
     shown = jax.device_put(shown, devices.by_example(mesh))
     forward = jax.jit(embed)
     pixels = normalize(jnp.asarray(shown["canvas"][:, :size, :size], jnp.float32) / 255)
+    pixels = jax.device_put(pixels, devices.by_example(mesh))
 
     def whole_grid() -> Any:
         known = feature_step(variables, shown)

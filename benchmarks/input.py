@@ -13,11 +13,12 @@ import os
 import pathlib
 import platform
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
 from typing import Any
+
+import fresh_process
 
 HERE = pathlib.Path(__file__).parent
 # A case that hangs must not hang the rest.
@@ -74,23 +75,6 @@ def unpack(manual_dir: pathlib.Path, folder: pathlib.Path, count: int) -> int:
     return done
 
 
-def _run(case: dict[str, Any], python: str) -> dict[str, Any]:
-    """One case in a fresh process."""
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    command = [python, str(HERE / "input_case.py"), json.dumps(case)]
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=CASE_SECONDS, env=environment
-        )
-    except subprocess.TimeoutExpired:
-        return {"reason": f"took longer than {CASE_SECONDS} s"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"reason": f"exit code {done.returncode}: {last}"}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def _median(runs: list[dict[str, Any]], key: str) -> float | None:
     values = [run[key] for run in runs if run.get(key) is not None]
     return statistics.median(values) if values else None
@@ -138,7 +122,13 @@ def main() -> None:
             for name in (DECODE, *PIPELINES):
                 ours = name not in (TORCH_CANVAS, TORCH_CROP)
                 python = sys.executable if ours else arguments.peer_python
-                run = _run({"name": name, **shared}, python)
+                run = fresh_process.run_case(
+                    "input_case.py",
+                    {"name": name, **shared},
+                    seconds=CASE_SECONDS,
+                    python=python,
+                    extra={"OMP_NUM_THREADS": "1"},
+                )
                 results.setdefault(name, []).append(run)
                 said = {key: round(each) if key != "reason" else each for key, each in run.items()}
                 print(f"round {number + 1}: {name}: {said}", file=sys.stderr, flush=True)

@@ -13,9 +13,10 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
 import sys
 from typing import Any
+
+import fresh_process
 
 HERE = pathlib.Path(__file__).parent
 CASE_SECONDS = 1800
@@ -47,38 +48,6 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _run(python: str, program: str, case: dict[str, Any]) -> dict[str, Any]:
-    """One case in a fresh process: its memory and its caches are its own."""
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    # Compile times are those of a first run.
-    environment = {**os.environ, "PYTHONPATH": path, "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    try:
-        done = subprocess.run(
-            [python, str(HERE / program), json.dumps(case)],
-            capture_output=True,
-            text=True,
-            timeout=CASE_SECONDS,
-            env=environment,
-        )
-    except subprocess.TimeoutExpired:
-        return {"reason": f"took longer than {CASE_SECONDS} s"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return {"reason": f"exit code {done.returncode}: {last}"}
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _versions() -> dict[str, Any]:
-    """Device and versions, asked for in another process: this one holds no device memory."""
-    code = (
-        "import json, jax, flax, optax; d = jax.devices()[0];"
-        "print(json.dumps({'device': d.device_kind, 'platform': d.platform,"
-        "'jax': jax.__version__, 'flax': flax.__version__, 'optax': optax.__version__}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def _cells(case: dict[str, Any]) -> list[str]:
     ours, torch = case["ours"], case["torch"]
     if "reason" in ours:
@@ -98,7 +67,7 @@ def _cells(case: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Runs every model by both, prints the table and writes the file."""
     arguments = _arguments()
-    versions = _versions()
+    versions = fresh_process.device("flax", "optax")
     shared = {
         name: getattr(arguments, name)
         for name in ("size", "canvas", "dtype", "steps", "warmup", "repeats", "seed", "peak_flops")
@@ -108,8 +77,12 @@ def main() -> None:
     for model in arguments.models.split(","):
         case = {"model": model, "batch": arguments.batch or BATCHES[model], **shared}
         print(f"{model}, {case['batch']} images of {case['size']} pixels", file=sys.stderr)
-        case["ours"] = _run(sys.executable, "train_case.py", case)
-        case["torch"] = _run(arguments.torch_python, "train_torch.py", case)
+        # Compile times are those of a first run.
+        options = {"seconds": CASE_SECONDS, "extra": {"JAX_ENABLE_COMPILATION_CACHE": "false"}}
+        case["ours"] = fresh_process.run_case("train_case.py", case, **options)
+        case["torch"] = fresh_process.run_case(
+            "train_torch.py", case, python=arguments.torch_python, **options
+        )
         both = "reason" not in case["ours"] and "reason" not in case["torch"]
         case["plain_to_torch"] = (
             case["ours"]["plain"]["images_per_second"] / case["torch"]["images_per_second"]
