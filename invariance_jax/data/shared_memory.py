@@ -1,12 +1,17 @@
-"""Canvases in memory that worker processes share with the main process."""
+"""Canvases in memory that worker processes share with the main process.
 
-import contextlib
+To hand out new pages costs the system half as much time as decoding a photo. So a worker keeps its
+blocks of shared memory, and fills one again when the main process has let go of the batch in it.
+"""
+
+import multiprocessing.util
 import pathlib
 import shutil
-from collections.abc import Iterator
+import weakref
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any, Self
 
 import numpy as np
-from grain.multiprocessing import SharedMemoryArray
 from jaxtyping import UInt8
 
 from invariance_jax.errors import UserError
@@ -16,6 +21,11 @@ _SHARED_MEMORY = pathlib.Path("/dev/shm")
 _BATCHES_PER_WORKER = 4
 # The consumer works on one; as many are moved to the devices.
 _BATCHES_IN_USE = 3
+# A block's first byte says whether a batch in it is still wanted; pixels begin on the next page.
+_HEADER_BYTES = 4096
+_FREE, _WANTED = 0, 1
+
+Shape = tuple[int, int, int, int]
 
 
 def check_shared_memory(
@@ -36,7 +46,8 @@ def check_shared_memory(
     """
     if not folder.is_dir():
         return
-    batches = workers * _BATCHES_PER_WORKER + _BATCHES_IN_USE
+    # The workers take turns, so those in use are spread over them.
+    batches = workers * (_BATCHES_PER_WORKER + -(-_BATCHES_IN_USE // workers))
     needed = batches * batch_size * canvas_size**2 * 3
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -48,26 +59,97 @@ def check_shared_memory(
         )
 
 
-@contextlib.contextmanager
-def new_canvases(
-    shape: tuple[int, int, int, int], shared: bool
-) -> Iterator[UInt8[np.ndarray, "batch height width 3"]]:
-    """Makes canvases of zeros, to be filled inside the block.
+class LentCanvases:
+    """A batch's canvases in shared memory; pickled by name, and attached when unpickled.
 
-    Args:
-        shape: Batch, height, width, 3.
-        shared: Whether they go to another process. Grain then passes on their address; any other
-            array it would copy into shared memory first.
-
-    Yields:
-        The canvases. If the block raises, their memory is given back.
+    Attributes:
+        pixels: The canvases, uint8 [batch, height, width, 3]; valid while this object is.
     """
-    if not shared:
-        yield np.zeros(shape, np.uint8)
-        return
-    canvases = SharedMemoryArray(shape, np.uint8)  # zeros: the system clears new memory
+
+    pixels: UInt8[np.ndarray, "batch height width 3"]
+
+    def __init__(self, memory: SharedMemory, shape: Shape) -> None:
+        """Looks at a block of memory as canvases.
+
+        Args:
+            memory: The block.
+            shape: Batch, height, width, 3.
+        """
+        self._memory, self._shape = memory, shape
+        self.pixels = np.ndarray(shape, np.uint8, buffer=memory.buf, offset=_HEADER_BYTES)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Only the name travels: the last batches of a worker are attached before it ends."""
+        return _attached, (self._memory.name, self._shape)
+
+    def keep(self) -> UInt8[np.ndarray, "batch height width 3"]:
+        """Gives the canvases to whom they were lent.
+
+        Returns:
+            The canvases. When neither they nor a view of them are referred to any more, their
+            worker may fill the memory again.
+        """
+        # Left alone at exit: a device may still read.
+        weakref.finalize(self.pixels, _let_go, self._memory, close=True).atexit = False
+        return self.pixels
+
+    def let_go(self) -> None:
+        """Gives the memory back to this process's pool: nobody will get the batch."""
+        _let_go(self._memory)
+
+
+class _Gone:
+    """Takes the place of a batch whose worker ended before anyone looked at it."""
+
+    def keep(self) -> UInt8[np.ndarray, "batch height width 3"]:
+        raise RuntimeError("the worker process that made this batch has ended")
+
+
+def _attached(name: str, shape: Shape) -> LentCanvases | _Gone:
     try:
-        yield canvases
-    except BaseException:
-        canvases.shm.unlink()
-        raise
+        return LentCanvases(SharedMemory(name), shape)
+    except FileNotFoundError:
+        # When an iterator is closed Grain empties its queues, where this is no error.
+        return _Gone()
+
+
+def _let_go(memory: SharedMemory, close: bool = False) -> None:
+    memory.buf[0] = _FREE
+    if close:
+        memory.close()
+
+
+class CanvasPool:
+    """A worker's blocks of shared memory. A pickled pool arrives empty."""
+
+    def __init__(self) -> None:
+        """Begins without blocks; what there will be is unlinked when the process ends."""
+        self._blocks: list[SharedMemory] = []
+        multiprocessing.util.Finalize(self, _unlink, (self._blocks,), exitpriority=0)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        """Blocks stay with the process that made them."""
+        return type(self), ()
+
+    def take(self, shape: Shape) -> LentCanvases:
+        """Takes a block that is free, or a new one: nobody waits.
+
+        Args:
+            shape: Batch, height, width, 3; the same at every call.
+
+        Returns:
+            Canvases whose pixels are whatever was there before.
+        """
+        block = next((each for each in self._blocks if each.buf[0] == _FREE), None)
+        if block is None:
+            block = SharedMemory(create=True, size=_HEADER_BYTES + int(np.prod(shape)))
+            self._blocks.append(block)
+        block.buf[0] = _WANTED
+        return LentCanvases(block, shape)
+
+
+def _unlink(blocks: list[SharedMemory]) -> None:
+    """Takes the names away; whoever has attached a block keeps it."""
+    for block in blocks:
+        block.unlink()
+    blocks.clear()

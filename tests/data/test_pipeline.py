@@ -1,10 +1,8 @@
 import io
 import itertools
-from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 import pytest
-from grain.multiprocessing import SharedMemoryArray
 from PIL import Image
 
 from invariance_jax.data import (
@@ -16,7 +14,6 @@ from invariance_jax.data import (
     load_source,
     train_batches,
 )
-from invariance_jax.data.shared_memory import check_shared_memory, new_canvases
 from invariance_jax.errors import UserError
 
 CANVAS = 10
@@ -286,33 +283,6 @@ def test_worker_processes_tell_of_bad_images(tmp_path, dataset_writer):
     assert found[2] == found[0]
     assert {bad.name for bad in found[2]} == {"tiny-train-1", "tiny-train-3"}
     assert set(order(batches[2])) == {0, 2}
-
-
-def test_too_little_shared_memory(tmp_path):
-    with pytest.raises(UserError, match=r"workers is 10000: .* GB of shared memory .*--shm-size"):
-        check_shared_memory(10_000, 2**12, 2**12, tmp_path)
-    check_shared_memory(1, 1, 8, tmp_path)
-    check_shared_memory(10_000, 2**12, 2**12, tmp_path / "no such folder: nothing is known")
-
-
-def test_canvases_for_another_process_are_shared_memory():
-    """Any other array Grain would copy."""
-    with new_canvases((2, 3, 4, 3), shared=True) as canvas:
-        assert isinstance(canvas, SharedMemoryArray)
-        assert canvas.shape == (2, 3, 4, 3) and not canvas.any()
-        canvas.unlink_on_del()
-    with new_canvases((2, 3, 4, 3), shared=False) as canvas:
-        assert type(canvas) is np.ndarray and not canvas.any()
-
-
-def test_memory_of_a_batch_that_failed_is_given_back():
-    with pytest.raises(KeyError), new_canvases((2, 3, 4, 3), shared=True) as canvas:
-        name = canvas.metadata.name
-        SharedMemory(name).close()  # it is there
-        raise KeyError
-    del canvas
-    with pytest.raises(FileNotFoundError):
-        SharedMemory(name)
 
 
 @pytest.mark.parametrize("label", [-1, 7])

@@ -1,0 +1,107 @@
+import gc
+import itertools
+import pickle
+from multiprocessing.shared_memory import SharedMemory
+
+import jax
+import numpy as np
+import pytest
+
+from invariance_jax import devices
+from invariance_jax.data import prefetch_to_device, train_batches
+from invariance_jax.data.shared_memory import CanvasPool, check_shared_memory
+from invariance_jax.errors import UserError
+
+SHAPE = (2, 3, 4, 3)
+
+
+def sent(lent):
+    """What the main process gets."""
+    return pickle.loads(pickle.dumps(lent))
+
+
+def name_of(lent) -> str:
+    _, (name, _) = lent.__reduce__()
+    return name
+
+
+def test_too_little(tmp_path):
+    with pytest.raises(UserError, match=r"workers is 10000: .* GB of shared memory .*--shm-size"):
+        check_shared_memory(10_000, 2**12, 2**12, tmp_path)
+    check_shared_memory(1, 1, 8, tmp_path)
+    check_shared_memory(10_000, 2**12, 2**12, tmp_path / "no such folder: nothing is known")
+
+
+def test_what_a_worker_writes_arrives():
+    pool = CanvasPool()
+    lent = pool.take(SHAPE)
+    lent.pixels[:] = np.arange(72).reshape(SHAPE)
+    canvas = sent(lent).keep()
+    np.testing.assert_array_equal(canvas, np.arange(72).reshape(SHAPE))
+    lent.pixels[0] = 7  # the same memory, not a copy
+    assert (canvas[0] == 7).all()
+
+
+def test_memory_is_filled_again_when_it_is_let_go():
+    pool = CanvasPool()
+    first = pool.take(SHAPE)
+    canvas = sent(first).keep()
+    second = pool.take(SHAPE)
+    assert name_of(second) != name_of(first)
+    del canvas
+    assert name_of(pool.take(SHAPE)) == name_of(first)
+    assert len({name_of(pool.take(SHAPE)) for _ in range(3)} | {name_of(second)}) == 4
+
+
+def test_a_view_keeps_the_memory():
+    pool = CanvasPool()
+    lent = pool.take(SHAPE)
+    row = sent(lent).keep()[1, 1:]
+    assert name_of(pool.take(SHAPE)) != name_of(lent)
+    del row
+    assert name_of(pool.take(SHAPE)) == name_of(lent)
+
+
+def test_memory_of_a_batch_that_failed_is_filled_again():
+    pool = CanvasPool()
+    lent = pool.take(SHAPE)
+    lent.let_go()
+    assert name_of(pool.take(SHAPE)) == name_of(lent)
+
+
+def test_a_pool_travels_without_its_blocks():
+    pool = CanvasPool()
+    lent = pool.take(SHAPE)
+    lent.let_go()
+    assert name_of(pickle.loads(pickle.dumps(pool)).take(SHAPE)) != name_of(lent)
+
+
+def test_names_end_with_the_pool_and_memory_with_its_last_user():
+    pool = CanvasPool()
+    lent = pool.take(SHAPE)
+    lent.pixels[:] = 5
+    name, canvas, late = name_of(lent), sent(lent).keep(), pickle.dumps(lent)
+    SharedMemory(name).close()  # it is there
+    del pool, lent
+    gc.collect()
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(name)
+    assert (canvas == 5).all()
+    with pytest.raises(RuntimeError, match="the worker process that made this batch has ended"):
+        pickle.loads(late).keep()
+
+
+def test_batches_in_use_are_not_overwritten(pixel_source):
+    """Held on devices, as views, and dropped at once: the images are those of no workers."""
+    options = {"batch_size": 4, "canvas_size": 10, "seed": 0, "start_step": 0}
+    source, sharding = pixel_source(7), devices.by_example(devices.make_mesh(1))
+    expected = list(itertools.islice(train_batches(source, **options), 24))
+    moved = prefetch_to_device(train_batches(source, workers=2, **options), sharding)
+    held = {}
+    for number, batch in enumerate(itertools.islice(moved, 24)):
+        if number % 4 == 0:
+            held[number] = batch["canvas"]
+        np.testing.assert_array_equal(batch["canvas"], expected[number]["canvas"])
+    for number, canvas in held.items():
+        np.testing.assert_array_equal(jax.device_get(canvas), expected[number]["canvas"])
+    moved.close()
