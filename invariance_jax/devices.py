@@ -1,5 +1,6 @@
 """The mesh of devices and how arrays lie on it; the same code on one CPU and on many hosts."""
 
+import collections
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -138,6 +139,22 @@ def one_behind(results: Iterable[Any]) -> Iterator[Any]:
         waiting = result
     if waiting is not None:
         yield jax.device_get(waiting)
+
+
+def wait_for_all_but(most: int, queued: collections.deque[Any], result: Any) -> None:
+    """Lets a loop run ahead of the devices by a few steps and no more.
+
+    Without it, a loop that never looks at a result queues step after step, each of which holds its
+    input. The devices do not stand still meanwhile: they have the steps that are left.
+
+    Args:
+        most: How many results may be waited for when this returns, at least 1.
+        queued: Earlier results that may not be there yet, the oldest first; changed.
+        result: Arrays that the step just queued will give.
+    """
+    queued.append(result)
+    while len(queued) > most:
+        jax.block_until_ready(queued.popleft())
 
 
 def barrier(name: str) -> None:

@@ -1,5 +1,6 @@
 """The training loop: feeds the step, logs, validates, saves and resumes."""
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -26,6 +27,8 @@ from invariance_jax.training.throughput import Throughput
 from invariance_jax.training.writers import MetricWriter
 
 _OVERVIEW = "parameters.txt"
+# Enough that the devices never wait for the host; a batch of canvases takes hundreds of MB.
+_MOST_QUEUED_STEPS = 2
 
 
 class NonFiniteLossError(RuntimeError):
@@ -168,7 +171,8 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
         step,
         in_shardings=(where, whole, devices.by_example(experiment.mesh)),
         out_shardings=(where, whole),
-        donate_argnums=(0, 1),
+        # Not the metrics: those of each step say when it is done.
+        donate_argnums=0,
     )
 
 
@@ -269,6 +273,8 @@ def train(
         # Compiled before the first interval is timed; another shape would be an error from now
         # on, not another program.
         run_step = compile_step(experiment).lower(state, metrics, first).compile()
+        del first
+        queued: collections.deque[Any] = collections.deque()
         throughput.restart()
         for step in range(start_step + 1, config.train.steps + 1):
             batch = throughput.take(batches, metrics)
@@ -279,6 +285,8 @@ def train(
                 jax.transfer_guard_device_to_host("disallow"),
             ):
                 state, metrics = run_step(state, metrics, batch)
+            # Every queued step holds its batch on the devices.
+            devices.wait_for_all_but(_MOST_QUEUED_STEPS, queued, metrics)
             bar.update()
             last = step == config.train.steps
             stop = preemption.reached(step) and not last
@@ -288,7 +296,7 @@ def train(
             if not (save or validation or step % config.train.log_every == 0):
                 continue
 
-            # The only transfer to the host: everything else in the loop is queued.
+            # The only transfer to the host.
             values = jax.device_get(metrics).compute()
             metrics = no_metrics(experiment)
             if values["nonfinite"] is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_runs import tiny, with_
 
-from invariance_jax import experiment
+from invariance_jax import devices, experiment
 from invariance_jax.errors import UserError
 from invariance_jax.training import loop, writers
 from invariance_jax.training.checkpoints import Checkpoints
@@ -56,7 +56,7 @@ def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path):
     script = textwrap.dedent(
         f"""
         import os, pathlib, signal
-        from invariance_jax import experiment
+        from invariance_jax import devices, experiment
         from invariance_jax.config import ExperimentConfig, from_config_dict
         from invariance_jax.training import checkpoints, loop, writers
         import json
@@ -127,6 +127,21 @@ def test_the_first_loss_is_that_of_augmented_normalised_images():
     expected = float(cross_entropy(logits, jax.nn.one_hot(batch["label"], 10), 0.0).mean())
     _, metrics = loop.compile_step(built)(state, loop.no_metrics(built), batch)
     assert float(jax.device_get(metrics).compute()["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loop_waits_for_the_step_before_last(tmp_path, monkeypatch):
+    """So that no more than that many batches lie on the devices."""
+    waits = []
+    wait = devices.wait_for_all_but
+
+    def watched(most, queued, result):
+        wait(most, queued, result)
+        waits.append((most, len(queued), queued[-1] is result))
+
+    monkeypatch.setattr(devices, "wait_for_all_but", watched)
+    config = tiny()
+    run(config, tmp_path)
+    assert waits == [(2, min(step, 2), True) for step in range(1, config.train.steps + 1)]
 
 
 def test_the_step_compiles_once():
