@@ -3,13 +3,14 @@ r"""Weights of torchvision or timm, measured on ImageNet at 224 pixels without a
     invariance-jax evaluate --config=configs/evaluate.py:resnet50,resnet50.safetensors \
         --workdir=workdirs/resnet50 --config.data.data_dir=~/tensorflow_datasets
 
-The argument is MODEL,WEIGHTS. Weights are a .safetensors or .npz file with the names that
-torchvision (ResNets) or timm (vision transformers, such as vit_b16) gives them. Expected: top-1 as
-the file's publisher states it for a centre crop of 224 out of 256 pixels.
+The argument is MODEL,WEIGHTS or MODEL,WEIGHTS,crops. Weights are a .safetensors or .npz file with
+the names that torchvision (ResNets) or timm (vision transformers, such as vit_b16) gives them.
+Expected: top-1 as the file's publisher states it for a centre crop of 224 out of 256 pixels.
 
-Beside the grid it measures the local equivariance error (about a tenth of the grid's time) and the
-accuracy under 17 test-time crops of the validation split; leave them out with
---config.eval.lie='()' and --config.eval.test_time='()'.
+Beside the grid it measures the local equivariance error (about a tenth of the grid's time; leave it
+out with --config.eval.lie='()') and, image by image and class by class, the accuracy on the
+validation split. With `crops` it measures that accuracy under the 17 test-time crops of the paper,
+by count of forward passes 70 % of the grid.
 
 The networks of timm that want other means than ImageNet's are measured with ImageNet's.
 """
@@ -17,11 +18,17 @@ The networks of timm that want other means than ImageNet's are measured with Ima
 import ml_collections
 
 from invariance_jax.configs import imagenet_base
+from invariance_jax.errors import UserError
 
 
 def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
     """Makes the config of one model and its weights."""
-    model, _, weights = argument.partition(",")
+    model, weights, crops, *_ = [*argument.split(","), "", ""]
+    if argument.count(",") > 2 or crops not in ("", "crops"):
+        raise UserError(
+            f"the argument of configs/evaluate.py is {argument!r}; expected MODEL,WEIGHTS or "
+            "MODEL,WEIGHTS,crops"
+        )
     config = imagenet_base.get_config()
     config.model.name = model
     config.model.weights = weights
@@ -37,8 +44,10 @@ def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
         *("translate_x", "translate_y", "rotate", "scale", "shear_x", "shear_y"),
         *("stretch_x", "stretch_y", "brightness", "contrast", "saturation", "hue"),
     )
-    config.eval.test_time = (
-        *("none", "random_resized_crop"),
-        *(f"scaled_center_crop(k={k})" for k in range(15)),
-    )
+    config.eval.test_time = ("none",)
+    if crops:
+        config.eval.test_time += (
+            "random_resized_crop",
+            *(f"scaled_center_crop(k={k})" for k in range(15)),
+        )
     return config

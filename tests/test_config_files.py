@@ -147,6 +147,17 @@ def test_evaluate_names_a_model_and_its_weights():
     assert abs(take_one_step(without_weights(config)) - np.log(10)) < 1
 
 
+def test_evaluate_measures_all_crops_if_asked():
+    get_config = module("evaluate").get_config
+    assert get_config("resnet50,some.npz").eval.test_time == ("none",)
+    crops = get_config("resnet50,some.npz,crops").eval.test_time
+    assert crops[:2] == ("none", "random_resized_crop")
+    assert crops[2:] == tuple(f"scaled_center_crop(k={k})" for k in range(15))
+    for wrong in ("resnet50,some.npz,corps", "resnet50,some.npz,crops,more"):
+        with pytest.raises(UserError, match=f"is '{wrong}'; expected MODEL,WEIGHTS or"):
+            get_config(wrong)
+
+
 def without_weights(config):
     return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=""))
 

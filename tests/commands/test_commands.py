@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 
 from invariance_jax.__main__ import main
 from invariance_jax.evaluation import accuracy_table, results
+from invariance_jax.evaluation.shards import Shards
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = f"--config={ROOT / 'configs' / 'digits.py'}"
@@ -192,6 +194,52 @@ def test_evaluate_keeps_an_unfinished_measurement(workdir, capsys):
     finally:
         shutil.rmtree(parts)
         path.write_bytes(before)
+
+
+def test_evaluate_killed_goes_on_and_writes_the_same_numbers(workdir, tmp_path):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for folder in (killed, whole):
+        shutil.copytree(workdir / "checkpoints", folder / "checkpoints")
+        shutil.copy(workdir / "config.json", folder)
+    # The last of three shards is never written: the process kills itself instead.
+    script = (
+        "import os, signal, sys\n"
+        "from invariance_jax.__main__ import main\n"
+        "from invariance_jax.evaluation.shards import Shards\n"
+        "save = Shards.save\n"
+        "def save_or_die(self, kind, shard, arrays):\n"
+        "    if (kind, shard) == ('grid', 2):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    save(self, kind, shard, arrays)\n"
+        "Shards.save = save_or_die\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    arguments = ["evaluate", f"--workdir={killed}", "--config.eval.shard_size=2"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env={**os.environ, "JAX_PLATFORMS": "cpu"}
+    )
+    assert done.returncode == -signal.SIGKILL
+    path = pathlib.Path("invariance") / "resnet8_flip_seed0.nc"
+    grids = sorted((killed / path).with_suffix(".parts").glob("grid_*"))
+    assert [each.name for each in grids] == ["grid_00000.npz", "grid_00001.npz"]
+    assert not (killed / path).exists() and not (killed / "accuracy.csv").exists()
+
+    saved = []
+    save = Shards.save
+
+    def watched(self, kind, shard, arrays):
+        saved.append((kind, shard))
+        save(self, kind, shard, arrays)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shards, "save", watched)
+        assert main(arguments) == 0
+        assert saved == [("grid", 2)]  # what was finished is not done again
+        assert main([arguments[0], f"--workdir={whole}", *arguments[2:]]) == 0
+    found, expected = (results.read(each / path) for each in (killed, whole))
+    assert set(found.variables) == set(expected.variables)
+    for name in expected.variables:
+        assert found[name].values.tobytes() == expected[name].values.tobytes(), name
 
 
 def test_evaluate_without_checkpoint_says_so(workdir, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The smallest things that can be evaluated."""
 
 from dataclasses import replace
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,11 +22,15 @@ SIDE = 8
 class Linear(nn.Module):
     """The smallest network with an embedding, a layer before it, and scores."""
 
+    dtype: Any = jnp.float32
+
     @nn.compact
     def __call__(self, images, train=False):
-        layer = jnp.tanh(nn.Conv(2, (2, 2), strides=(2, 2))(images))
-        embedding = nn.Dense(6)(layer.reshape(images.shape[0], -1))
-        return nn.Dense(10)(embedding), {"layer": layer, "embedding": embedding}
+        layer = jnp.tanh(nn.Conv(2, (2, 2), strides=(2, 2), dtype=self.dtype)(images))
+        embedding = nn.Dense(6, dtype=self.dtype)(layer.reshape(images.shape[0], -1))
+        logits = nn.Dense(10, dtype=self.dtype)(embedding)
+        found = logits, {"layer": layer, "embedding": embedding}
+        return jax.tree.map(lambda each: each.astype(jnp.float32), found)
 
 
 class Mean(nn.Module):

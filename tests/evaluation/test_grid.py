@@ -135,6 +135,29 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
+def test_bfloat16_is_close_and_results_are_float32(measure, batches_of_four):
+    """Real networks compute in bfloat16 what they give out as float32; so does this one."""
+    options = {"features": ("layer",), "equivariance": True}
+    found = measure(Linear(jnp.bfloat16), **options)
+    for feature, expected in batches_of_four.transformed.items():
+        for kind in measures.DISTANCES:
+            for ours, theirs in (
+                (found.transformed[feature][kind], expected[kind]),
+                (found.baseline[feature][kind], batches_of_four.baseline[feature][kind]),
+            ):
+                assert ours.dtype == np.float32
+                # 8 bits, so 1 in 256; a distance is a difference of such numbers.
+                error = np.abs(ours - theirs)
+                assert 1e-5 < error.max() < 0.05 * theirs.max(), (feature, kind)
+    agreed = found.prediction == batches_of_four.prediction
+    assert np.mean(agreed) > 0.8
+    low = measure(Linear(jnp.bfloat16), grid_batch_size=11, **options)
+    for kind in measures.DISTANCES:
+        np.testing.assert_allclose(
+            low.transformed["embedding"][kind], found.transformed["embedding"][kind], atol=0.02
+        )
+
+
 def test_identity_cells_have_no_distance(measure):
     found = measure()
     identities = [t.magnitudes[0] == t.identity for t in TRANSFORMS.values()]
