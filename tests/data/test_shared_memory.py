@@ -38,6 +38,8 @@ def test_what_a_worker_writes_arrives():
     lent.pixels[:] = np.arange(72).reshape(SHAPE)
     canvas = sent(lent).keep()
     np.testing.assert_array_equal(canvas, np.arange(72).reshape(SHAPE))
+    # Its first pixel is 0, which must not say that the memory is free.
+    assert name_of(pool.take(SHAPE)) != name_of(lent)
     lent.pixels[0] = 7  # the same memory, not a copy
     assert (canvas[0] == 7).all()
 
