@@ -207,12 +207,9 @@ def _read(
         canvas = np.empty(shape, np.uint8)
         batch, bad = _filled(source, canvas, skip, positions)
         return {**batch, "canvas": canvas}, bad
+    # If this raises, the run ends, and with it the pool.
     lent = pool.take(shape)
-    try:
-        batch, bad = _filled(source, lent.pixels, skip, positions)
-    except BaseException:
-        lent.let_go()
-        raise
+    batch, bad = _filled(source, lent.pixels, skip, positions)
     return {**batch, "canvas": lent}, bad
 
 

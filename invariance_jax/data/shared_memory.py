@@ -90,12 +90,8 @@ class LentCanvases:
             worker may fill the memory again.
         """
         # Left alone at exit: a device may still read.
-        weakref.finalize(self.pixels, _let_go, self._memory, close=True).atexit = False
+        weakref.finalize(self.pixels, _let_go, self._memory).atexit = False
         return self.pixels
-
-    def let_go(self) -> None:
-        """Gives the memory back to this process's pool: nobody will get the batch."""
-        _let_go(self._memory)
 
 
 class _Gone:
@@ -113,10 +109,9 @@ def _attached(name: str, shape: Shape) -> LentCanvases | _Gone:
         return _Gone()
 
 
-def _let_go(memory: SharedMemory, close: bool = False) -> None:
+def _let_go(memory: SharedMemory) -> None:
     memory.buf[0] = _FREE
-    if close:
-        memory.close()
+    memory.close()
 
 
 class CanvasPool:

@@ -64,17 +64,10 @@ def test_a_view_keeps_the_memory():
     assert name_of(pool.take(SHAPE)) == name_of(lent)
 
 
-def test_memory_of_a_batch_that_failed_is_filled_again():
-    pool = CanvasPool()
-    lent = pool.take(SHAPE)
-    lent.let_go()
-    assert name_of(pool.take(SHAPE)) == name_of(lent)
-
-
 def test_a_pool_travels_without_its_blocks():
     pool = CanvasPool()
     lent = pool.take(SHAPE)
-    lent.let_go()
+    sent(lent).keep()  # and let go at once
     assert name_of(pickle.loads(pickle.dumps(pool)).take(SHAPE)) != name_of(lent)
 
 
