@@ -61,6 +61,17 @@ def test_an_image_of_few_pixels_is_augmented(canvas_of, name, shape):
         np.testing.assert_allclose(out, 200 / 255, atol=1e-5)
 
 
+def test_a_crop_of_a_narrow_image_has_a_pixel_at_least():
+    """A third of its width rounds to nothing."""
+    height, width = jnp.int32(40), jnp.int32(1)
+    crop = augment.get("random_resized_crop", size=8, ratio=(3.0, 4.0))
+    box = crop.sample_box(KEY, height, width)
+    assert (float(box.height), float(box.width)) == (1, 1)
+    crop = augment.get("random_resized_crop", size=8, ratio=(0.25, 0.3))
+    box = crop.sample_box(KEY, width, height)
+    assert (float(box.height), float(box.width)) == (1, 1)
+
+
 @pytest.mark.parametrize("name", STACKS)
 def test_variants_of_one_structure_can_be_stacked_and_mapped_over(name):
     option, values = STACKS[name]

@@ -49,6 +49,13 @@ def test_random_transform_is_applied_as_often_as_asked(photo):
     assert sum(inverted) + sum(kept) == len(KEYS) and 0 < sum(inverted) < sum(kept)
 
 
+def test_random_transform_is_no_stronger_than_asked(photo):
+    text = "random_transform(name='decrease_brightness', probability=1.0, strongest={})"
+    plain = made([], photo, "none")[0]
+    changed = {n: np.abs(made([text.format(n)], photo, "none") - plain).max() for n in (0, 9)}
+    assert changed[0] < 1e-5 < 0.1 < changed[9]  # the first magnitude is the identity
+
+
 def test_each_batch_is_mixed_in_one_of_the_ways():
     images = jnp.eye(3)[:, None, None, :] * jnp.ones((1, 8, 6, 1))
     mixing = augment.one_mixing(["mixup(alpha=1.0)", "cutmix"])

@@ -16,7 +16,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.training import loop, writers
 from invariance_jax.training.checkpoints import Checkpoints
 from invariance_jax.training.losses import cross_entropy
-from invariance_jax.training.step import example_keys
+from invariance_jax.training.step import example_keys, mixing_key
 from invariance_jax.transforms import normalize
 
 
@@ -116,15 +116,19 @@ def test_resume_on_another_number_of_devices(finished, tmp_path, monkeypatch):
     np.testing.assert_allclose(losses(tmp_path), losses(finished[1]), rtol=1e-4)
 
 
-def test_the_first_loss_is_that_of_augmented_normalised_images():
-    built = experiment.make(tiny())
+@pytest.mark.parametrize("mixing", [(), ("mixup(alpha=1.0)",)])
+def test_the_first_loss_is_that_of_augmented_mixed_normalised_images(mixing):
+    built = experiment.make(with_(tiny(), augment={"mixing": mixing}))
     state, batch = built.init_state(), next(loop.training_input(built, 0))
-    keys = example_keys(jax.random.key(0), state.step, batch["index"])
+    key = jax.random.key(0)
+    keys = example_keys(key, state.step, batch["index"])
     images = jax.vmap(built.augmentation)(keys, batch["canvas"], batch["height"], batch["width"])
+    target = jax.nn.one_hot(batch["label"], 10)
+    images, target = built.mixing(mixing_key(key, state.step), images, target)
     (logits, _), _ = built.model.apply(
         state.variables, normalize(images), train=True, mutable=["batch_stats"]
     )
-    expected = float(cross_entropy(logits, jax.nn.one_hot(batch["label"], 10), 0.0).mean())
+    expected = float(cross_entropy(logits, target, 0.0).mean())
     _, metrics = loop.compile_step(built)(state, loop.no_metrics(built), batch)
     assert float(jax.device_get(metrics).compute()["loss"]) == pytest.approx(expected, rel=1e-5)
 
