@@ -12,7 +12,13 @@ from jaxtyping import Bool, Int, Int32, UInt8
 
 from invariance_jax.data.bad_images import BadImage
 from invariance_jax.data.canvas import decode
-from invariance_jax.data.shared_memory import CanvasPool, check_shared_memory
+from invariance_jax.data.shared_memory import (
+    CanvasPool,
+    LentCanvases,
+    OwnCanvases,
+    Shape,
+    check_shared_memory,
+)
 from invariance_jax.data.source import DataError, Example, Source
 from invariance_jax.errors import UserError
 
@@ -93,7 +99,7 @@ def train_batches(
     first = start_step * process_count + process_index
     # Without drop_remainder Grain computes the length in floating point, which overflows.
     positions = stream.batch(local_size, drop_remainder=True)[first::process_count]
-    read = functools.partial(_read, source, canvas_size, _pool(workers), on_bad_image is not None)
+    read = functools.partial(_read, source, canvas_size, _take(workers), on_bad_image is not None)
     return _iterate(positions.map(read), local_size, canvas_size, workers, on_bad_image)
 
 
@@ -167,7 +173,7 @@ def _exactly(
     source: Source, rows: grain.MapDataset, local_size: int, canvas_size: int, workers: int
 ) -> Iterator[Batch]:
     """Batches of the positions in each row; none may be bad."""
-    read = functools.partial(_read, source, canvas_size, _pool(workers), False)
+    read = functools.partial(_read, source, canvas_size, _take(workers), False)
     return _iterate(rows.map(read), local_size, canvas_size, workers, None)
 
 
@@ -189,56 +195,44 @@ def _consecutive(size: int, start: int) -> Int[np.ndarray, " {size}"]:
     return np.arange(start, start + size)
 
 
-def _pool(workers: int) -> CanvasPool | None:
-    """Each worker's own memory; threads of this process need none to share."""
-    return CanvasPool() if workers else None
+Take = Callable[[Shape], OwnCanvases | LentCanvases]
+
+
+def _take(workers: int) -> Take:
+    """Where canvases come from: each worker has a pool, threads take new memory."""
+    return CanvasPool().take if workers else OwnCanvases
 
 
 def _read(
     source: Source,
     canvas_size: int,
-    pool: CanvasPool | None,
+    take: Take,
     skip: bool,
     positions: Int[np.ndarray, " batch"],
 ) -> tuple[dict[str, Any], tuple[BadImage, ...]]:
-    """Decodes the images at `positions`; from a pool the canvases come as `LentCanvases`."""
-    shape = (len(positions), canvas_size, canvas_size, 3)
-    if pool is None:
-        canvas = np.empty(shape, np.uint8)
-        batch, bad = _filled(source, canvas, skip, positions)
-        return {**batch, "canvas": canvas}, bad
-    # If this raises, the run ends, and with it the pool.
-    lent = pool.take(shape)
-    batch, bad = _filled(source, lent.pixels, skip, positions)
-    return {**batch, "canvas": lent}, bad
-
-
-def _filled(
-    source: Source,
-    canvas: UInt8[np.ndarray, "batch canvas canvas 3"],
-    skip: bool,
-    positions: Int[np.ndarray, " batch"],
-) -> tuple[dict[str, Any], tuple[BadImage, ...]]:
-    """Fills canvases with images; positions after the end are padding."""
+    """Decodes the images at `positions`; positions after the end are padding."""
     size = len(positions)
+    index = np.minimum(positions, len(source) - 1).astype(np.int32)
+    bad: list[BadImage] = []
+    # If anything raises, the run ends, and with it a worker's pool.
+    canvases = take((size, canvas_size, canvas_size, 3))
     batch = {
+        "canvas": canvases,
         "height": np.zeros(size, np.int32),
         "width": np.zeros(size, np.int32),
         "label": np.zeros(size, np.int32),
-        "index": np.minimum(positions, len(source) - 1).astype(np.int32),
+        "index": index,
         "mask": positions < len(source),
     }
-    bad: list[BadImage] = []
-    for row in range(size):
-        place = int(batch["index"][row])
-        place, example, pixels = _decoded(source, canvas.shape[1], place, skip, bad)
+    for row, canvas in enumerate(canvases.pixels):
+        index[row], example, pixels = _decoded(source, canvas_size, int(index[row]), skip, bad)
         height, width = pixels.shape[:2]
         # Written in place: a batch of canvases is large, and stacking would copy it.
-        canvas[row, :height, :width] = pixels
-        canvas[row, :height, width:] = 0
-        canvas[row, height:] = 0
+        canvas[:height, :width] = pixels
+        canvas[:height, width:] = 0
+        canvas[height:] = 0
         batch["height"][row], batch["width"][row] = height, width
-        batch["label"][row], batch["index"][row] = example["label"], place
+        batch["label"][row] = example["label"]
     return batch, tuple(bad)
 
 
@@ -292,27 +286,24 @@ def _iterate(
         threads = min(_MOST_THREADS, os.cpu_count() or 1)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
         dataset = batches.to_iter_dataset(options)
-    return _closing(dataset, on_bad_image, pooled=workers > 0)
+    return _closing(dataset, on_bad_image)
 
 
-def _closing(
-    dataset: Any, on_bad_image: Callable[[BadImage], object] | None, *, pooled: bool
-) -> Iterator[Batch]:
+def _closing(dataset: Any, on_bad_image: Callable[[BadImage], object] | None) -> Iterator[Batch]:
     iterator = iter(dataset)
     try:
         # Not a loop: its variables would hold on to a batch while the next is awaited.
-        yield from map(functools.partial(_told, on_bad_image, pooled), iterator)
+        yield from map(functools.partial(_finished, on_bad_image), iterator)
     finally:
         iterator.close()
 
 
-def _told(
+def _finished(
     on_bad_image: Callable[[BadImage], object] | None,
-    pooled: bool,
-    made: tuple[Batch, tuple[BadImage, ...]],
+    read: tuple[dict[str, Any], tuple[BadImage, ...]],
 ) -> Batch:
-    """A batch of which the bad images have been told."""
-    batch, bad = made
+    """The batch with its canvases, of which the bad images have been told."""
+    batch, bad = read
     for each in bad:
         on_bad_image(each)
-    return Batch({**batch, "canvas": batch["canvas"].keep()}) if pooled else batch
+    return Batch({**batch, "canvas": batch["canvas"].keep()})

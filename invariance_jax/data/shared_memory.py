@@ -1,4 +1,4 @@
-"""Canvases in memory that worker processes share with the main process.
+"""Memory for canvases: this process's own, or shared between workers and the main process.
 
 To hand out new pages costs the system half as much time as decoding a photo. So a worker keeps its
 blocks of shared memory, and fills one again when the main process has let go of the batch in it.
@@ -57,6 +57,32 @@ def check_shared_memory(
             f"has {free / 1e9:.1f} GB free; give the container more (docker: --shm-size) or take "
             "fewer workers, a smaller batch or config.data.workers=0"
         )
+
+
+class OwnCanvases:
+    """A batch's canvases for threads of this process; used as `LentCanvases` are.
+
+    Attributes:
+        pixels: The canvases, uint8 [batch, height, width, 3].
+    """
+
+    pixels: UInt8[np.ndarray, "batch height width 3"]
+
+    def __init__(self, shape: Shape) -> None:
+        """Makes canvases whose pixels are whatever was there before.
+
+        Args:
+            shape: Batch, height, width, 3.
+        """
+        self.pixels = np.empty(shape, np.uint8)
+
+    def keep(self) -> UInt8[np.ndarray, "batch height width 3"]:
+        """Gives the canvases away.
+
+        Returns:
+            The canvases.
+        """
+        return self.pixels
 
 
 class LentCanvases:

@@ -1,5 +1,6 @@
 import gc
 import itertools
+import mmap
 import pickle
 from multiprocessing.shared_memory import SharedMemory
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from invariance_jax import devices
-from invariance_jax.data import prefetch_to_device, train_batches
+from invariance_jax.data import DataError, pipeline, prefetch_to_device, train_batches
 from invariance_jax.data.shared_memory import CanvasPool, check_shared_memory
 from invariance_jax.errors import UserError
 
@@ -84,6 +85,34 @@ def test_names_end_with_the_pool_and_memory_with_its_last_user():
     assert (canvas == 5).all()
     with pytest.raises(RuntimeError, match="the worker process that made this batch has ended"):
         pickle.loads(late).keep()
+
+
+def test_memory_of_a_batch_that_failed_is_given_back(pixel_source):
+    pool, names = CanvasPool(), []
+
+    def take(shape):
+        lent = pool.take(shape)
+        names.append(name_of(lent))
+        return lent
+
+    with pytest.raises(DataError):
+        pipeline._read(pixel_source(3, unreadable=[1]), 10, take, False, np.arange(3))
+    (name,) = names
+    SharedMemory(name).close()  # it is there
+    del pool, take
+    gc.collect()
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(name)
+
+
+def test_batches_of_workers_lie_in_shared_memory(pixel_source):
+    for workers, shared in ((0, False), (1, True)):
+        batches = train_batches(
+            pixel_source(7), batch_size=4, canvas_size=10, seed=0, start_step=0, workers=workers
+        )
+        canvas = next(batches)["canvas"]
+        assert isinstance(canvas.base, mmap.mmap) == shared
+        batches.close()
 
 
 def test_batches_in_use_are_not_overwritten(pixel_source):
