@@ -157,6 +157,15 @@ def test_unknown_split(tmp_path, dataset_writer):
     )
 
 
+def test_a_part_of_all_splits(tmp_path, dataset_writer):
+    dataset_writer(tmp_path)
+    check_error(
+        r"split 'all\[:10%\]': 'all' does not support slice.*part of: .*train \(7 images\)",
+        split="all[:10%]",
+        data_dir=str(tmp_path),
+    )
+
+
 def test_stored_in_another_format(tmp_path, dataset_writer):
     dataset_writer(tmp_path, file_format="tfrecord")
     check_error("stored as tfrecord.*--file_format=array_record", data_dir=str(tmp_path))
