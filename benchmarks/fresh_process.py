@@ -11,19 +11,6 @@ from typing import Any
 HERE = pathlib.Path(__file__).parent
 
 
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a case: this checkout is on the path.
-
-    Args:
-        extra: Further variables; they win.
-
-    Returns:
-        All variables.
-    """
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, **extra}
-
-
 def run_case(
     program: str,
     case: Mapping[str, Any],
@@ -40,18 +27,19 @@ def run_case(
         case: The case.
         seconds: A case that hangs must not hang the rest.
         python: Which Python.
-        extra: Further environment variables.
+        extra: Further environment variables; they win.
 
     Returns:
         The result, or `{"reason": why there is none}`.
     """
+    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     try:
         done = subprocess.run(
             [python, str(HERE / program), json.dumps(case)],
             capture_output=True,
             text=True,
             timeout=seconds,
-            env=environment(extra or {}),
+            env={**os.environ, "PYTHONPATH": path, **(extra or {})},
         )
     except subprocess.TimeoutExpired:
         return {"reason": f"took longer than {seconds} s"}
