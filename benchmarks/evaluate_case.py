@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from invariance_jax import augment, data, devices, models
-from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.configs import digits
 from invariance_jax.evaluation import features, grid, invariance
 from invariance_jax.evaluation.cells import make_cells
@@ -134,7 +134,7 @@ def cost(case: dict[str, Any]) -> dict[str, Any]:
 def memory(case: dict[str, Any]) -> dict[str, Any]:
     """Measures a whole evaluation of so many images, shards and merging included."""
     values = digits.get_config("resnet8,none")
-    config = from_config_dict(ExperimentConfig, values)
+    config = check(ExperimentConfig, values)
     config = dataclasses.replace(config.eval, grid_batch_size=_BATCH, shard_size=4 * _BATCH)
     model = models.create(case["model"], 10)
     variables = jax.jit(model.init, static_argnames="train")(

@@ -34,7 +34,7 @@ OPTIMIZER = OptimizerConfig(
     warmup_steps=0,
     weight_decay=1e-4,
     weight_decay_on="all",
-    clip_norm=0.0,
+    grad_clip_norm=0.0,
 )
 
 

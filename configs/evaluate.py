@@ -7,10 +7,10 @@ The argument is MODEL,WEIGHTS or MODEL,WEIGHTS,crops. Weights are a .safetensors
 the names that torchvision (ResNets) or timm (vision transformers, such as vit_b16) gives them.
 Expected: top-1 as the file's publisher states it for a centre crop of 224 out of 256 pixels.
 
-Beside the grid it measures the local equivariance error (about a tenth of the grid's time; leave it
-out with --config.eval.lie='()') and, image by image and class by class, the accuracy on the
-validation split. With `crops` it measures that accuracy under the 17 test-time crops of the paper,
-by count of forward passes 70 % of the grid.
+Beside the grid it measures the local equivariance error (about a tenth of the grid's time; leave
+it out with --config.eval.local_equivariance='()') and, image by image and class by class, the
+accuracy on the validation split. With `crops` it measures that accuracy under the 17 test-time
+crops of the paper, by count of forward passes 70 % of the grid.
 
 The networks of timm that want other means than ImageNet's are measured with ImageNet's.
 """
@@ -38,9 +38,8 @@ def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
     config.optimizer.warmup_steps = 0
     config.train.steps = 1
     config.eval.split = "validation[:10000]"
-    config.eval.batch_size = 256
     config.eval.memory = 2**32
-    config.eval.lie = (
+    config.eval.local_equivariance = (
         *("translate_x", "translate_y", "rotate", "scale", "shear_x", "shear_y"),
         *("stretch_x", "stretch_y", "brightness", "contrast", "saturation", "hue"),
     )

@@ -38,7 +38,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 50
 
     config.eval.split = "validation[:500]"
-    config.eval.batch_size = 100
-    config.eval.grid_batch_size = 20
-    config.eval.memory = 2**31
+    config.eval.per_device_batch_size = 20
     return config

@@ -24,7 +24,7 @@ def get_config(augmentation: str = "random_resized_crop_flip") -> ml_collections
     steps_of_30_epochs = imagenet_base.steps_of(30, BATCH_SIZE)
 
     config.model.dtype = "float32"
-    config.model.bn_group = BATCH_SIZE // GPUS
+    config.model.ghost_batch_size = BATCH_SIZE // GPUS
     config.augment.name = augmentation
 
     config.optimizer.name = "sgd(momentum=0.9)"

@@ -6,8 +6,8 @@ r"""A strong modern recipe for ResNet-50 on ImageNet, after "ResNet strikes back
 Wightman et al. (arXiv 2110.00476), procedure A3: 100 epochs of 2048 images, LAMB, binary
 cross-entropy, RandAugment, mixup 0.1 or CutMix. Not as there: 224 pixels in training too (A3: 160),
 RandAugment without noise of its strength, and LAMB adapts the step of norms and biases as well.
-Hardware: 8 GPUs or TPU cores; on fewer give --config.train.accumulate=2 or more, where BatchNorm
-then takes the statistics of a microbatch. Expected: not yet run here.
+Hardware: 8 GPUs or TPU cores; on fewer give --config.train.grad_accum_steps=2 or more, where
+BatchNorm then takes the statistics of a microbatch. Expected: not yet run here.
 """
 
 import ml_collections
@@ -28,11 +28,9 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.optimizer.name = "lamb"
     config.optimizer.learning_rate = 8e-3
-    config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = imagenet_base.steps_of(5, BATCH_SIZE)
     config.optimizer.weight_decay = 0.02
-    config.optimizer.weight_decay_on = "kernels"
-    config.optimizer.clip_norm = 1.0
+    config.optimizer.grad_clip_norm = 1.0
 
     config.train.batch_size = BATCH_SIZE
     config.train.steps = imagenet_base.steps_of(100, BATCH_SIZE)

@@ -7,8 +7,8 @@ Beyer et al. (arXiv 2205.01580): 90 epochs of 1024 images, AdamW, 10,000 steps o
 schedule, mixup 0.2, RandAugment. Not as there: a class token and learned position embeddings
 (timm's network, which the paper's measures are defined on) where they pool all tokens and fix the
 embeddings; crops of at least 8 % of the image (there 5 %).
-Hardware: 8 GPUs or TPU cores; on fewer give --config.train.accumulate=2 or more, which changes no
-number, or --config.model.remat=True. Expected: not yet run here.
+Hardware: 8 GPUs or TPU cores; on fewer give --config.train.grad_accum_steps=2 or more, which
+changes no number, or --config.model.remat=True. Expected: not yet run here.
 """
 
 import ml_collections
@@ -27,11 +27,9 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.optimizer.name = "adamw(b1=0.9, b2=0.999)"
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 10_000
     config.optimizer.weight_decay = 0.1
-    config.optimizer.weight_decay_on = "kernels"
-    config.optimizer.clip_norm = 1.0
+    config.optimizer.grad_clip_norm = 1.0
 
     config.train.evaluate_every = imagenet_base.steps_of(5)
     return config

@@ -58,6 +58,12 @@ class Experiment:
     validation_source: data.Source
     evaluation_source: data.Source
 
+    @property
+    def validation_batch_size(self) -> int:
+        """Images of one batch of the validation, over all devices."""
+        each = self.config.eval.per_device_batch_size or 32
+        return each * self.mesh.shape[devices.DATA_AXIS]
+
     def init_state(self) -> TrainState:
         """The state before the first step, laid out as `config.mesh` says.
 
@@ -127,7 +133,7 @@ class Experiment:
             jax.random.key(self.config.seed),
             self.config.data.image_size,
             variables=variables,
-            ema=self.config.train.ema > 0,
+            ema=self.config.train.ema_decay > 0,
             shardings=abstract and jax.tree.map(lambda x: x.sharding, abstract),
         )
 
@@ -165,11 +171,9 @@ def make(config: ExperimentConfig) -> Experiment:
         )
     model = _make_model(config, train_source.num_classes)
     mesh = _make_mesh(config)
-    for field, size in (
-        (f"config.train.batch_size{_of_a_microbatch(config)}", _microbatch(config)),
-        ("config.eval.batch_size", config.eval.batch_size),
-    ):
-        devices.check_divisible(field, size, mesh)
+    devices.check_divisible(
+        f"config.train.batch_size{_of_a_microbatch(config)}", _microbatch(config), mesh
+    )
     experiment = Experiment(
         config=config,
         mesh=mesh,
@@ -184,8 +188,8 @@ def make(config: ExperimentConfig) -> Experiment:
             for position, text in enumerate(config.eval.test_time)
         },
         generators=tuple(
-            generators.get(text, f"config.eval.lie[{position}]")
-            for position, text in enumerate(config.eval.lie)
+            generators.get(text, f"config.eval.local_equivariance[{position}]")
+            for position, text in enumerate(config.eval.local_equivariance)
         ),
         optimizer=optimizer_,
         schedule=schedule,
@@ -214,7 +218,7 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
             name,
             num_classes,
             dtype=config.model.dtype,
-            bn_group=config.model.bn_group,
+            bn_group=config.model.ghost_batch_size,
             remat=config.model.remat,
             **options,
         )
@@ -233,22 +237,26 @@ def _make_mesh(config: ExperimentConfig) -> Mesh:
 
 def _microbatch(config: ExperimentConfig) -> int:
     """Images that are computed at once; refuses a batch that cannot be divided."""
-    batch, parts, group = config.train.batch_size, config.train.accumulate, config.model.bn_group
+    batch, parts, group = (
+        config.train.batch_size,
+        config.train.grad_accum_steps,
+        config.model.ghost_batch_size,
+    )
     if batch % parts:
         raise UserError(
-            f"config.train.accumulate is {parts}; expected a divisor of config.train.batch_size, "
-            f"which is {batch}"
+            f"config.train.grad_accum_steps is {parts}; expected a divisor of "
+            f"config.train.batch_size, which is {batch}"
         )
     if group and (batch // parts) % group:
         raise UserError(
-            f"config.model.bn_group is {group}; expected a divisor of {batch // parts}, which is "
-            f"config.train.batch_size{_of_a_microbatch(config)}"
+            f"config.model.ghost_batch_size is {group}; expected a divisor of {batch // parts}, "
+            f"which is config.train.batch_size{_of_a_microbatch(config)}"
         )
     return batch // parts
 
 
 def _of_a_microbatch(config: ExperimentConfig) -> str:
-    return "" if config.train.accumulate == 1 else " / config.train.accumulate"
+    return "" if config.train.grad_accum_steps == 1 else " / config.train.grad_accum_steps"
 
 
 def _check_model(experiment: Experiment) -> None:

@@ -1,15 +1,23 @@
 """A sweep is many runs of `train` and `evaluate`: which there are, and how far each is."""
 
 import dataclasses
+import itertools
 import pathlib
 import re
 import shlex
 import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from invariance_jax.commands import parsing
-from invariance_jax.config import ExperimentConfig, SweepConfig, from_config_dict
+from invariance_jax.config import (
+    AugmentConfig,
+    ExperimentConfig,
+    OptimizerConfig,
+    SweepConfig,
+    TrainConfig,
+    flatten,
+)
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import accuracy_table
 from invariance_jax.training import workdir as workdirs
@@ -102,8 +110,7 @@ def load(path: str) -> SweepConfig:
     Raises:
         UserError: It cannot be read, or a field is wrong.
     """
-    values, _ = parsing.parse([f"--config={path}"], usage="", define=lambda values: None, config="")
-    return from_config_dict(SweepConfig, values.config, "sweep")
+    return parsing.load_config(path, SweepConfig)
 
 
 def expand(sweep: SweepConfig, root: pathlib.Path) -> list[Run]:
@@ -114,46 +121,74 @@ def expand(sweep: SweepConfig, root: pathlib.Path) -> list[Run]:
         root: The folder of all runs.
 
     Returns:
-        One run for each config, override and seed, in this order.
+        One run for each config, variant and point of the axes, in this order, the last axis
+        fastest. The untrained network is measured by the first of those that share it.
 
     Raises:
         UserError: A config or an override is wrong, or two runs are the same.
     """
+    if not sweep.configs:
+        raise UserError("sweep.configs is empty; expected at least one config file")
+    axes = {path: _values(path, each) for path, each in flatten(sweep.axes).items()}
     runs: dict[str, Run] = {}
     for config in sweep.configs:
-        for override in sweep.overrides or ("",):
-            for seed in sweep.seeds:
-                run = _make_run(sweep, root, config, shlex.split(override), seed)
+        base = parsing.load_config(config)
+        shared = [word for each in sweep.overrides for word in shlex.split(each)]
+        for variant in sweep.variants or ("",):
+            for point in itertools.product(*axes.values()):
+                words = [f"{path}={value}" for path, value in zip(axes, point, strict=True)]
+                told = [*shlex.split(variant), *words]
+                run = _make_run(sweep, root, config, base, (*shared, *told), told)
                 if run.name in runs:
                     raise UserError(f"sweep: two runs are called {run.name!r}; expected each once")
                 runs[run.name] = run
-    return list(runs.values())
+    return _measured_once(list(runs.values()))
+
+
+def _values(path: str, values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, tuple | list) or not values:
+        raise UserError(f"sweep.axes.{path} is {values!r}; expected a tuple of at least one value")
+    return tuple(values)
 
 
 def _make_run(
-    sweep: SweepConfig, root: pathlib.Path, config: str, override: Sequence[str], seed: int
+    sweep: SweepConfig,
+    root: pathlib.Path,
+    file: str,
+    base: ExperimentConfig,
+    overrides: Sequence[str],
+    told: Sequence[str],
 ) -> Run:
-    path, _, argument = config.partition(":")
-    name = _name([pathlib.Path(path).stem, argument, *override], f"seed{seed}")
-    flags = (f"--config={config}", *(f"--config.{each}" for each in override))
-    flags = (*flags, f"--config.seed={seed}")
+    path, _, argument = file.partition(":")
+    name = _name([pathlib.Path(path).stem, argument, *told])
     try:
-        values, _ = parsing.parse(flags, usage="", define=lambda values: None, config="")
-        checked = from_config_dict(ExperimentConfig, values.config)
+        config = parsing.overridden(base, [tuple(each.split("=", 1)) for each in overrides])
     except UserError as error:
         raise UserError(f"run {name}: {error}") from error
-    return Run(
-        name=name,
-        flags=flags,
-        evaluate=sweep.evaluate,
-        workdir=root / name,
-        config=checked,
-    )
+    flags = (f"--config={file}", *(f"--config.{each}" for each in overrides))
+    return Run(name=name, flags=flags, evaluate=sweep.evaluate, workdir=root / name, config=config)
 
 
-def _name(words: Sequence[str], seed: str) -> str:
+def _measured_once(runs: list[Run]) -> list[Run]:
+    """Of runs that begin with the same network, the first alone measures it untrained."""
+    known: set[str] = set()
+    found = []
+    for run in runs:
+        network = run.config.with_values(
+            train=TrainConfig().to_dict(),
+            augment=AugmentConfig().to_dict(),
+            optimizer=OptimizerConfig().to_dict(),
+            data={"fraction": 1.0, "subset_seed": 0, "skip_bad_images": False},
+        ).to_json()
+        evaluate = tuple(each for each in run.evaluate if each == "trained" or network not in known)
+        known.add(network)
+        found.append(dataclasses.replace(run, evaluate=evaluate))
+    return found
+
+
+def _name(words: Sequence[str]) -> str:
     """A folder name; a long one is cut, and a checksum tells it from others with this beginning."""
     name = "_".join(re.sub(r"\W+", "_", word).strip("_") for word in words if word)
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}_{zlib.crc32(name.encode()):08x}"
-    return f"{name}_{seed}"
+    return name

@@ -10,21 +10,21 @@ from invariance_jax import spec
 from invariance_jax.config import (
     ExperimentConfig,
     QuickstartConfig,
+    check,
     differences,
-    from_config_dict,
 )
 from invariance_jax.configs import digits, quickstart
 from invariance_jax.errors import UserError, lookup
 
 
 def test_a_config_survives_json():
-    config = from_config_dict(ExperimentConfig, digits.get_config("vit_mu8,translate(t=0.1)"))
+    config = check(ExperimentConfig, digits.get_config("vit_mu8,translate(t=0.1)"))
     assert config.augment.name == "translate(t=0.1)" and config.model.name == "vit_mu8"
-    assert from_config_dict(ExperimentConfig, json.loads(config.to_json())) == config
+    assert check(ExperimentConfig, json.loads(config.to_json())) == config
 
 
 def test_quickstart_config_has_its_grid():
-    config = from_config_dict(QuickstartConfig, quickstart.get_config())
+    config = check(QuickstartConfig, quickstart.get_config())
     assert config.models == ("resnet8", "vit_mu8") and config.seeds == (0,)
     assert config.augmentations == ("none", "translate", "random_resized_crop")
 
@@ -69,13 +69,11 @@ def _broken(change):
 )
 def test_mistakes_are_named(change, message):
     with pytest.raises(UserError, match=message):
-        from_config_dict(ExperimentConfig, _broken(change))
+        check(ExperimentConfig, _broken(change))
 
 
 def test_whole_numbers_serve_as_floats():
-    config = from_config_dict(
-        ExperimentConfig, _broken(lambda c: c["optimizer"].update(weight_decay=0))
-    )
+    config = check(ExperimentConfig, _broken(lambda c: c["optimizer"].update(weight_decay=0)))
     assert type(config.optimizer.weight_decay) is float
 
 
@@ -84,11 +82,11 @@ def test_tuples_are_checked_item_by_item():
     values.unlock()
     values.seeds = (0, "one")
     with pytest.raises(UserError, match=r"config\.seeds\[1\] is 'one' \(str\); expected int"):
-        from_config_dict(QuickstartConfig, values)
+        check(QuickstartConfig, values)
 
 
 def test_differences_name_the_field_and_both_values():
-    ours = from_config_dict(ExperimentConfig, digits.get_config())
+    ours = check(ExperimentConfig, digits.get_config())
     theirs = dataclasses.replace(ours, train=dataclasses.replace(ours.train, steps=7))
     assert differences(ours, theirs) == {"train.steps": (ours.train.steps, 7)}
 

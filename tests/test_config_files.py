@@ -10,7 +10,7 @@ import pytest
 
 from invariance_jax import experiment
 from invariance_jax.commands.quickstart import experiments
-from invariance_jax.config import ExperimentConfig, QuickstartConfig, from_config_dict
+from invariance_jax.config import ExperimentConfig, QuickstartConfig, check
 from invariance_jax.errors import UserError
 from invariance_jax.training import loop
 from invariance_jax.training.optimizer import make_schedule
@@ -49,12 +49,12 @@ def test_the_docstring_holds_the_command(name):
 
 @pytest.mark.parametrize("argument", ["resnet8,random_resized_crop", "vit_mu8,translate(t=0.1)"])
 def test_digits(argument):
-    loss = take_one_step(from_config_dict(ExperimentConfig, module("digits").get_config(argument)))
+    loss = take_one_step(check(ExperimentConfig, module("digits").get_config(argument)))
     assert abs(loss - np.log(10)) < 1  # an untrained network guesses among ten
 
 
 def test_quickstart_spells_out_its_grid():
-    config = from_config_dict(QuickstartConfig, module("quickstart").get_config())
+    config = check(QuickstartConfig, module("quickstart").get_config())
     spelled = list(experiments(config))
     assert len({(each.model.name, each.augment.name, each.seed) for each in spelled}) == 6
     for each in spelled:
@@ -65,7 +65,7 @@ def test_quickstart_spells_out_its_grid():
 def test_imagenet64_resnet18(real_data):
     values = module("imagenet64_resnet18").get_config()
     values.data.data_dir = str(real_data / "tfds")
-    loss = take_one_step(from_config_dict(ExperimentConfig, values))
+    loss = take_one_step(check(ExperimentConfig, values))
     assert abs(loss - np.log(1000)) < 1
 
 
@@ -92,7 +92,7 @@ def on_digits(name):
 def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
     values = on_digits(name)
     values.mesh.data = 1
-    built = experiment.make(from_config_dict(ExperimentConfig, values))
+    built = experiment.make(check(ExperimentConfig, values))
     side, count = values.data.canvas_size, values.train.batch_size
     shapes = {"canvas": (count, side, side, 3)}
     shapes |= dict.fromkeys(("height", "width", "label", "index"), (count,))
@@ -112,9 +112,9 @@ def test_recipes_take_a_step_with_a_small_network(name, model):
     values = on_digits(name)
     values.data.image_size = values.data.resize_size = 16
     values.model.name = model
-    values.model.bn_group = min(values.model.bn_group, 4)
+    values.model.ghost_batch_size = min(values.model.ghost_batch_size, 4)
     values.optimizer.warmup_steps = 1
-    loss = take_one_step(from_config_dict(ExperimentConfig, values))
+    loss = take_one_step(check(ExperimentConfig, values))
     # Guessing among ten; each class alone is a coin's toss.
     guessing = np.log(2) if "binary" in values.train.loss else np.log(10)
     assert abs(loss - guessing) < 1
@@ -125,9 +125,7 @@ def test_the_originals_recipe_is_the_papers():
     assert values.augment.name == "translate"
     # 150 epochs of 1,281,167 images by 256, the rate divided by ten every 30 epochs.
     assert values.train.steps == 750_684
-    schedule = make_schedule(
-        from_config_dict(ExperimentConfig, values).optimizer, values.train.steps
-    )
+    schedule = make_schedule(check(ExperimentConfig, values).optimizer, values.train.steps)
     rates = [float(schedule(epoch * 5004.56 + 10)) for epoch in (0, 29, 30, 60, 90, 120, 149)]
     np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-6], rtol=1e-4)
     assert values.optimizer.weight_decay == 1e-3 and values.optimizer.weight_decay_on == "all"
@@ -138,7 +136,7 @@ def test_evaluate_names_a_model_and_its_weights():
     # ImageNet itself is not here: digits take its place.
     values.data.update({"name": "digits", "image_size": 8, "resize_size": 8, "canvas_size": 32})
     values.eval.split = "validation"
-    config = from_config_dict(ExperimentConfig, values)
+    config = check(ExperimentConfig, values)
     assert (config.model.name, config.model.weights) == ("vit_mu8", "some/vit.npz")
     with pytest.raises(
         UserError, match=r"config\.model\.weights: weights 'some/vit\.npz': no such"

@@ -1,11 +1,9 @@
 """What the tests of training share: runs so small that compiling is most of the work."""
 
-import dataclasses
-
 import jax
 
 from invariance_jax import experiment
-from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.configs import digits
 from invariance_jax.training import loop
 
@@ -17,24 +15,18 @@ def tiny(model="resnet8", **train):
     values.data.validation_split = "validation[:10]"
     values.data.image_size = values.data.resize_size = 8
     values.eval.split = "validation[:10]"
-    values.eval.batch_size = values.eval.grid_batch_size = 8
-    values.mesh.data = 1
+    values.eval.per_device_batch_size = 8
     values.optimizer.warmup_steps = 1
+    values.mesh = {"data": 1}
     values.train.update(
         {"batch_size": 8, "steps": 4, "log_every": 1, "checkpoint_every": 2, **train}
     )
-    return from_config_dict(ExperimentConfig, values)
+    return check(ExperimentConfig, values)
 
 
 def with_(config, **sections):
     """The config with fields of some sections replaced."""
-    return dataclasses.replace(
-        config,
-        **{
-            name: dataclasses.replace(getattr(config, name), **fields)
-            for name, fields in sections.items()
-        },
-    )
+    return config.with_values(**sections)
 
 
 def take_steps(config, steps, state=None):

@@ -9,11 +9,14 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Makes the sweep."""
-    sweep = ml_collections.ConfigDict()
-    sweep.configs = ("configs/digits.py:resnet8", "configs/digits.py:vit_mu8")
-    # Fields as in flags, without `--config.`; several fields of one run stand in one string.
-    sweep.overrides = ("augment.name=none", "augment.name=translate")
-    sweep.seeds = (0, 1)
-    sweep.evaluate = ("trained", "untrained")
-    return sweep
+    """Makes the sweep: every value of an axis with every value of the others."""
+    return ml_collections.ConfigDict(
+        {
+            "configs": ("configs/digits.py",),
+            "axes": {
+                "model": {"name": ("resnet8", "vit_mu8")},
+                "augment": {"name": ("none", "translate")},
+                "seed": (0, 1),
+            },
+        }
+    )

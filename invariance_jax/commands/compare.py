@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> None:
             flag_values=values,
         )
 
-    values, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
+    values, _, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
     if not arguments:
         raise UserError("no result file given; expected compare RESULT.nc [RESULT.nc ...]")
     runs = [load.read_run(pathlib.Path(each), comparison.EXTRA) for each in arguments]

@@ -1,6 +1,5 @@
 """`evaluate`: accuracy and invariance of a run, as a table row and a result file."""
 
-import dataclasses
 import json
 import pathlib
 import re
@@ -11,7 +10,7 @@ from absl import flags
 
 from invariance_jax import devices, distributed, experiment
 from invariance_jax.commands import further, parsing
-from invariance_jax.config import ExperimentConfig, differences, from_config_dict
+from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig, differences, identity
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import accuracy_table, invariance, percentiles, results, summary
 from invariance_jax.evaluation.accuracy_table import AccuracyRow
@@ -28,24 +27,13 @@ usage: invariance-jax evaluate --workdir=DIR [--untrained] [--config.eval.FIELD=
 Measures top-1 accuracy and relative invariance over 13 transforms x 10 magnitudes of the newest
 checkpoint in DIR (or --checkpoint=best, by top-1 in validation), and writes DIR/accuracy.csv and
 DIR/invariance/NAME.nc. Interrupted, the same command goes on where it stopped. With
-config.eval.lie it writes DIR/local_equivariance/NAME.nc too, with config.eval.test_time
-DIR/test_time/NAME.nc and NAME.csv.
+config.eval.local_equivariance it writes DIR/local_equivariance/NAME.nc too, with
+config.eval.test_time DIR/test_time/NAME.nc and NAME.csv.
 
 With --untrained the same network is measured as it was before its first step: what the
 architecture alone brings. With --config there need be no run in DIR: what is measured is the
 network of the config, with the weights in config.model.weights.
 """
-
-# Fields that say where and how to evaluate, not what was trained.
-_MAY_CHANGE = ("eval.", "data.data_dir", "data.workers", "mesh.", "data.validation_split")
-# Fields of which a measurement of invariance does not depend.
-_NO_IDENTITY = frozenset(
-    {
-        *("eval.batch_size", "eval.grid_batch_size", "eval.memory"),
-        *("eval.shard_size", "eval.per_class", "eval.lie", "eval.test_time"),
-        *("data.data_dir", "data.workers", "data.train_split", "data.validation_split"),
-    }
-)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -67,15 +55,13 @@ def run(argv: Sequence[str]) -> None:
         folder = _workdir_of(argv)
         of_file = any(word.lstrip("-").partition("=")[0] == "config" for word in argv)
         stored = workdir.read_config(folder) if folder and not of_file else None
-        values, _ = parsing.parse(
-            argv,
-            usage=_USAGE,
-            define=define,
-            config="" if of_file else json.loads(stored.to_json()) if stored else None,
+        parsed = parsing.parse(
+            argv, usage=_USAGE, define=define, config="" if of_file or not stored else stored
         )
-        parsing.required(values, "workdir", "DIR")
+        values = parsed.flags
+        parsing.required(parsed, "workdir", "DIR")
         best = parsing.wants_best(values)
-        config = from_config_dict(ExperimentConfig, values.config)
+        config = parsing.required(parsed, "config", "FILE")
         if stored:
             _check_same_training(folder, stored, config)
         elif not (config.model.weights or values.untrained):
@@ -102,7 +88,7 @@ def _check_same_training(
     folder: pathlib.Path, stored: ExperimentConfig, config: ExperimentConfig
 ) -> None:
     for path, (there, here) in differences(stored, config).items():
-        if not path.startswith(_MAY_CHANGE):
+        if path in TRAINED_FIELDS:
             raise UserError(
                 f"--config.{path} is {here!r}, but {folder} was trained with {there!r}; "
                 f"evaluate can change only config.eval.*, config.mesh.*, config.data.data_dir, "
@@ -243,8 +229,8 @@ def _measure_invariance(
     config, source = built.config, built.evaluation_source
     path, lead = result_path(output, config, steps), distributed.is_lead()
     shards = Shards(path.with_suffix(".parts"))
-    identity = _identity(config, attributes["parameters_sha256"])
-    if results.holds(path, identity, overwrite=overwrite):
+    depends_on = _identity(config, attributes["parameters_sha256"])
+    if results.holds(path, depends_on, overwrite=overwrite):
         if lead:
             # A kill between the two would leave them.
             shards.remove()
@@ -252,7 +238,7 @@ def _measure_invariance(
         return
     if lead:
         whole = {"images": len(source), "config.eval.shard_size": config.eval.shard_size}
-        shards.claim(identity | whole | {"versions": results.versions()}, overwrite=overwrite)
+        shards.claim(depends_on | whole | {"versions": results.versions()}, overwrite=overwrite)
     devices.barrier("shards claimed")
     measured = invariance.measure(
         built.model,
@@ -269,8 +255,8 @@ def _measure_invariance(
         description=path.stem,
     )
     if measured is not None:
-        shown = {"domain": config.eval.domain, "translation": config.eval.translation}
-        said = {"measurement": json.dumps(identity, sort_keys=True)}
+        shown = {"domain": config.eval.domain, "translation": config.eval.padding_mode}
+        said = {"measurement": json.dumps(depends_on, sort_keys=True)}
         dataset = results.to_dataset(
             measured, TRANSFORMS, attributes={**attributes, **shown, **said}
         )
@@ -286,21 +272,12 @@ def _measure_invariance(
 
 def _identity(config: ExperimentConfig, fingerprint: str) -> dict[str, Any]:
     """What must be equal for two measurements to be one, as JSON values."""
-    fields = dataclasses.asdict(config)
-    chosen = {
-        f"config.{group}.{name}": value
-        for group in ("data", "eval")
-        for name, value in fields[group].items()
-        if f"{group}.{name}" not in _NO_IDENTITY
-    }
-    identity = {
+    return {
         "parameters_sha256": fingerprint,
         "config.model.name": config.model.name,
-        "config.model.dtype": config.model.dtype,
-        **chosen,
-        "grid": {name: each.magnitudes for name, each in TRANSFORMS.items()},
+        **identity(config, "invariance"),
+        "grid": {name: list(each.magnitudes) for name, each in TRANSFORMS.items()},
     }
-    return json.loads(json.dumps(identity))
 
 
 def _add_classes(path: pathlib.Path, built: Experiment) -> None:

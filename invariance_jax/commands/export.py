@@ -1,6 +1,5 @@
 """`export`: a checkpoint's weights as a safetensors file with torch's names."""
 
-import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -19,7 +18,7 @@ _USAGE = """\
 usage: invariance-jax export --workdir=DIR --output=FILE.safetensors [--checkpoint=best]
 
 Writes the weights of a run with the names and axes of torchvision (ResNets) or timm (ViTs); of a
-run with a moving average (config.train.ema), the average. config.model.weights reads the file
+run with a moving average (config.train.ema_decay), the average. config.model.weights reads the file
 back, and so does torch: model.load_state_dict(safetensors.torch.load_file(FILE), strict=False).
 """
 
@@ -36,16 +35,16 @@ def run(argv: Sequence[str]) -> None:
         flags.DEFINE_string("output", None, "the file to write", flag_values=values)
         parsing.define_checkpoint(values)
 
-    values, _ = parsing.parse(argv, usage=_USAGE, define=define)
-    folder = pathlib.Path(parsing.required(values, "workdir", "DIR")).expanduser()
-    output = pathlib.Path(parsing.required(values, "output", "FILE.safetensors")).expanduser()
+    parsed = parsing.parse(argv, usage=_USAGE, define=define)
+    folder = pathlib.Path(parsing.required(parsed, "workdir", "DIR")).expanduser()
+    output = pathlib.Path(parsing.required(parsed, "output", "FILE.safetensors")).expanduser()
     if output.suffix != ".safetensors":
         raise UserError(f"--output is {str(output)!r}; expected a name that ends in .safetensors")
-    best = parsing.wants_best(values)
+    best = parsing.wants_best(parsed.flags)
     config = workdir.read_config(folder)
     # Whatever it was trained on, one device is enough to read it.
-    alone = MeshConfig(data=1, model=1, parameters="replicated", peak_flops=0.0)
-    built = experiment.make(dataclasses.replace(config, mesh=alone))
+    alone = MeshConfig(data=1).to_dict()
+    built = experiment.make(config.with_values(mesh=alone))
     with Checkpoints(folder) as checkpoints:
         restored = loop.restore_state(built, checkpoints, best=best)
     if restored is None:

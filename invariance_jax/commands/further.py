@@ -1,23 +1,18 @@
 """What else `evaluate` measures of a model: local equivariance, and accuracy on other crops."""
 
-import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import xarray as xr
 
 from invariance_jax import data, devices, distributed, files, progress
+from invariance_jax.config import identity
 from invariance_jax.evaluation import local_equivariance, results, test_time
 from invariance_jax.experiment import Experiment
 from invariance_jax.report import tables
-
-# What the measurements depend on, beside the model.
-_IMAGES = ("data.name", "data.image_size", "data.resize_size", "data.canvas_size")
-_LIE = (*_IMAGES, "eval.split", "eval.lie", "eval.features")
-_TEST_TIME = (*_IMAGES, "data.validation_split", "eval.test_time", "eval.seed")
 
 
 def measure(
@@ -44,22 +39,22 @@ def measure(
     """
     config = built.config
     variables = jax.device_put(variables, devices.replicated(built.mesh))
-    if config.eval.lie:
+    if config.eval.local_equivariance:
         path = _lie_path(output, name)
-        identity = _identity(built, attributes, _LIE)
-        if not results.holds(path, identity, overwrite=overwrite):
+        depends_on = _identity(built, attributes, "local_equivariance")
+        if not results.holds(path, depends_on, overwrite=overwrite):
             found = _local_equivariance(built, variables, name)
-            _write(path, found, attributes, identity)
+            _write(path, found, attributes, depends_on)
     if config.eval.test_time:
         path = _test_time_path(output, name)
-        identity = _identity(built, attributes, _TEST_TIME)
-        if not results.holds(path, identity, overwrite=overwrite):
+        depends_on = _identity(built, attributes, "test_time")
+        if not results.holds(path, depends_on, overwrite=overwrite):
             found = _test_time(built, variables, name)
             # The table first: the file says that both are there.
             if distributed.is_lead():
                 files.write_text(path.with_suffix(".csv"), test_time.by_class(found))
             split = {"split": config.data.validation_split}
-            _write(path, found, {**attributes, **split}, identity)
+            _write(path, found, {**attributes, **split}, depends_on)
 
 
 def tables_of(output: pathlib.Path, built: Experiment, name: str) -> str:
@@ -74,7 +69,7 @@ def tables_of(output: pathlib.Path, built: Experiment, name: str) -> str:
         Lines, each with its newline; nothing if nothing was asked for.
     """
     parts = []
-    if built.config.eval.lie:
+    if built.config.eval.local_equivariance:
         found = results.read(_lie_path(output, name))["local_equivariance_error"].mean("image")
         body = [
             (str(row), *(f"{x:.3g}" for x in found.sel(generator=row).values))
@@ -107,28 +102,23 @@ def _test_time_path(output: pathlib.Path, name: str) -> pathlib.Path:
     return output / "test_time" / f"{name}.nc"
 
 
-def _identity(
-    built: Experiment, attributes: Mapping[str, Any], fields: Sequence[str]
-) -> dict[str, Any]:
+def _identity(built: Experiment, attributes: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What must be equal for two measurements to be one, as JSON values."""
-    config = dataclasses.asdict(built.config)
-    named = ("model.name", "model.dtype", *fields)
-    chosen = {
-        f"config.{path}": config[group][field]
-        for path, (group, field) in ((path, path.split(".")) for path in named)
+    return {
+        "parameters_sha256": attributes["parameters_sha256"],
+        "config.model.name": built.config.model.name,
+        **identity(built.config, name),
     }
-    same = {"parameters_sha256": attributes["parameters_sha256"], **chosen}
-    return json.loads(json.dumps(same))
 
 
 def _write(
     path: pathlib.Path,
     found: xr.Dataset,
     attributes: Mapping[str, Any],
-    identity: Mapping[str, Any],
+    depends_on: Mapping[str, Any],
 ) -> None:
     if distributed.is_lead():
-        measurement = json.dumps(identity, sort_keys=True)
+        measurement = json.dumps(depends_on, sort_keys=True)
         said = {**attributes, "measurement": measurement, "versions": results.versions()}
         results.write(found.assign_attrs(said), path)
     devices.barrier(str(path))
@@ -139,7 +129,7 @@ def _local_equivariance(built: Experiment, variables: Any, name: str) -> xr.Data
     outputs = dict.fromkeys(("logits", "probabilities", "embedding", *config.features))
     # A pass holds the images and a tangent of each for every generator: as much as a batch of the
     # validation.
-    batch_size = max(count, config.batch_size // (1 + len(built.generators)) // count * count)
+    batch_size = count * max(1, config.per_device_batch_size // (1 + len(built.generators)))
     source = built.evaluation_source
     return _of_source(
         built,
@@ -165,7 +155,7 @@ def _test_time(built: Experiment, variables: Any, name: str) -> xr.Dataset:
     return _of_source(
         built,
         built.validation_source,
-        built.config.eval.batch_size,
+        built.validation_batch_size,
         f"{name} test-time crops",
         lambda batches, names, labels, done: test_time.measure(
             built.model,

@@ -1,96 +1,204 @@
-"""Flags of one command: absl flags and an ml_collections config, errors as one line."""
+"""Flags of one command: absl's for the command itself, `--config` and its fields beside them."""
 
+import importlib.util
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import Any, NamedTuple
 
-import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
+from invariance_jax import config as configs
+from invariance_jax.config import ExperimentConfig, Section
 from invariance_jax.errors import UserError, unknown_name
 
-_CONFIG = "config"
 _CHECKPOINTS = ("newest", "best")
+_HELP = ("--help", "-help", "-h")
 
 
 class HelpRequested(Exception):
     """The user asked for help; the text is the message."""
 
 
+class Parsed(NamedTuple):
+    """What a command line says.
+
+    Attributes:
+        flags: The command's own flags.
+        config: The checked config with its overrides; None for a command without, or where none
+            was given.
+        arguments: What is not a flag.
+    """
+
+    flags: flags.FlagValues
+    config: Any
+    arguments: list[str]
+
+
+class _ConfigWords(NamedTuple):
+    """The part of a command line that is about the config."""
+
+    file: str | None
+    overrides: list[tuple[str, str]]
+    rest: list[str]
+
+
 def parse(
     argv: Sequence[str],
     *,
     usage: str,
-    define: Callable[[flags.FlagValues], None],
-    config: Mapping[str, Any] | str | None = None,
+    define: Callable[[flags.FlagValues], None] = lambda values: None,
+    config: Section | str | None = None,
+    kind: type[Section] = ExperimentConfig,
     takes_arguments: bool = False,
-) -> tuple[flags.FlagValues, list[str]]:
+) -> Parsed:
     """Parses one command's flags.
 
     Args:
         argv: What follows the command's name.
         usage: The command's help: what it does, how it is called.
         define: Defines the command's own flags on the values it gets.
-        config: The default of `--config`: a path (empty for none), or the fields themselves,
-            of which flags can then override some; None for a command without config.
+        config: What `--config` has by default: a file (empty for none), or a config of which flags
+            can override fields; None for a command without config.
+        kind: What a config file holds.
         takes_arguments: Whether the command takes arguments that are not flags.
 
     Returns:
-        The flags, with `config` a ConfigDict if the command has one, and the arguments.
+        The flags, the config and the arguments.
 
     Raises:
         HelpRequested: `--help` is among the flags.
-        UserError: A flag is unknown or its value is wrong.
+        UserError: A flag is unknown or its value is wrong, or the config cannot be read.
     """
     values = flags.FlagValues()
     define(values)
-    command_line = ["invariance-jax", *argv]
+    if any(word in _HELP for word in argv):
+        of_config = "" if config is None else f"\n{_config_help(config, kind)}"
+        raise HelpRequested(f"{usage.strip()}\n\nFlags:\n{_flag_help(values)}{of_config}")
+    words = _ConfigWords(None, [], list(argv)) if config is None else _config_words(argv)
     try:
-        _define_config(values, config, command_line)
-        if any(word in ("--help", "-help", "-h") for word in argv):
-            raise HelpRequested(f"{usage.strip()}\n\nFlags:\n{_flag_help(values)}")
-        rest = values(command_line)[1:]
-        if config is not None and values.config is not None:
-            # Loading is lazy: a broken file shows its error at the first look.
-            values.config.keys()
-    except (UserError, HelpRequested):
-        raise
-    except (flags.Error, AttributeError, KeyError, OSError, ValueError, TypeError) as error:
-        raise _explained(error, argv, config) from error
-    if rest and not takes_arguments:
-        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
-    return values, rest
+        arguments = values(["invariance-jax", *words.rest])[1:]
+    except flags.Error as error:
+        raise UserError(_explained(error, words.rest)) from error
+    if arguments and not takes_arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}; flags are written --name=value")
+    return Parsed(values, None if config is None else _config(words, config, kind), arguments)
 
 
-def _define_config(
-    values: flags.FlagValues, config: Mapping[str, Any] | str | None, command_line: list[str]
-) -> None:
-    """Defines `--config`; a default is read at once, with the overrides of the command line."""
-    if isinstance(config, str):
-        config_flags.DEFINE_config_file(
-            _CONFIG,
-            config or None,
-            "config file, with its argument if it takes one: configs/NAME.py:ARGUMENT; "
-            "any field can be set by --config.FIELD=VALUE",
-            flag_values=values,
-            sys_argv=command_line,
-        )
-    elif config is not None:
-        config_flags.DEFINE_config_dict(
-            _CONFIG,
-            ml_collections.ConfigDict(config),
-            "fields of the run's config; set one by --config.FIELD=VALUE",
-            flag_values=values,
-            sys_argv=command_line,
-        )
+def _config_words(argv: Sequence[str]) -> _ConfigWords:
+    """Takes `--config=FILE` and `--config.FIELD=VALUE` out of a command line."""
+    file, overrides, rest = None, [], []
+    words = iter(argv)
+    for word in words:
+        found = re.fullmatch(r"--?config(?:\.([^=]*))?(?:=(.*))?", word, re.DOTALL)
+        if not found:
+            rest.append(word)
+            continue
+        path, value = found.groups()
+        if value is None:
+            value = next(words, None)
+            if value is None:
+                raise UserError(f"{word} has no value; give it as {word}=VALUE")
+        if path is None:
+            file = value
+        else:
+            overrides.append((path, value))
+    return _ConfigWords(file, overrides, rest)
 
 
-def required(values: flags.FlagValues, name: str, example: str) -> Any:
-    """Reads a flag that has no default.
+def _config(words: _ConfigWords, default: Section | str, kind: type[Section]) -> Section | None:
+    """The config with its overrides, checked."""
+    if words.file is not None and isinstance(default, Section):
+        raise UserError("--config cannot be given here; set single fields by --config.FIELD=VALUE")
+    file = words.file if words.file is not None else default
+    if isinstance(file, str) and not file:
+        if words.overrides:
+            raise UserError(f"--config.{words.overrides[0][0]} needs --config=FILE beside it")
+        return None
+    base = load_config(file, kind) if isinstance(file, str) else file
+    return overridden(base, words.overrides)
+
+
+def overridden(config: Section, overrides: Sequence[tuple[str, str]]) -> Section:
+    """Sets fields as flags do.
 
     Args:
-        values: The parsed flags.
+        config: The config.
+        overrides: Paths of fields, as in "train.steps", each with its value as people type it.
+
+    Returns:
+        The config with these values, checked.
+
+    Raises:
+        UserError: No such field, or a wrong value.
+    """
+    changes: dict[str, Any] = {}
+    for given, text in overrides:
+        path = configs.renamed(given)
+        if path != given:
+            now = f"is now config.{path}" if path else "has no meaning any more"
+            print(f"invariance-jax: config.{given} {now}", file=sys.stderr)
+        if path is None:
+            continue
+        value = configs.parse_value(type(config), path, text)
+        *sections, name = path.split(".")
+        place = changes
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return config.with_values(**changes)
+
+
+def load_config(file: str, kind: type[Section] = ExperimentConfig) -> Section:
+    """Reads a config file.
+
+    Args:
+        file: `PATH.py` or `PATH.py:ARGUMENT`; a path that is not there is looked for among the
+            configs that are installed with the package.
+        kind: What the file holds.
+
+    Returns:
+        What its `get_config` returned, over the defaults, checked.
+
+    Raises:
+        UserError: There is no such file, or it cannot be run, or a field is wrong.
+    """
+    name, _, argument = file.partition(":")
+    path = _find(name)
+    try:
+        spec = importlib.util.spec_from_file_location("invariance_jax_config", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        values = module.get_config(argument) if argument else module.get_config()
+    except UserError as error:
+        raise UserError(f"--config={file}: {error}") from error
+    except Exception as error:  # whatever the file does
+        raise UserError(f"--config={file}: {type(error).__name__}: {error}") from error
+    return configs.check(kind, values)
+
+
+def _find(name: str) -> pathlib.Path:
+    """A config file, in a checkout or as it was installed."""
+    path = pathlib.Path(name).expanduser()
+    if path.is_file():
+        return path
+    root = pathlib.Path(str(resources.files("invariance_jax.configs")))
+    installed = (
+        root / path.relative_to("configs") if path.parts[:1] == ("configs",) else root / path
+    )
+    if not path.is_absolute() and installed.is_file():
+        return installed
+    known = sorted(f"configs/{each.relative_to(root)}" for each in root.rglob("[a-z]*.py"))
+    raise UserError(f"--config: {unknown_name('file', name, known)}")
+
+
+def required(parsed: Parsed, name: str, example: str) -> Any:
+    """Reads a flag that has no default, or the config.
+
+    Args:
+        parsed: The parsed command line.
         name: The flag's name.
         example: A value, for the error message.
 
@@ -100,9 +208,10 @@ def required(values: flags.FlagValues, name: str, example: str) -> Any:
     Raises:
         UserError: It was not given.
     """
-    if values[name].value in (None, ""):
+    value = parsed.config if name == "config" else parsed.flags[name].value
+    if value in (None, ""):
         raise UserError(f"--{name} is missing; give it as --{name}={example}")
-    return values[name].value
+    return value
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:
@@ -139,58 +248,25 @@ def _flag_help(values: flags.FlagValues) -> str:
     for name in sorted(values):
         flag = values[name]
         default = "" if flag.default in (None, "") else f" (default: {flag.default})"
-        if isinstance(flag.default, ml_collections.ConfigDict):
-            default = ""
         lines.append(f"  --{name}: {flag.help}{default}")
     return "\n".join(lines)
 
 
-def _explained(
-    error: Exception, argv: Sequence[str], config: Mapping[str, Any] | str | None
-) -> UserError:
-    """One line that names the field, the value and the choices."""
-    overrides = [word for word in argv if word.lstrip("-").startswith(f"{_CONFIG}.")]
-    fields = _fields_without(overrides, argv, config)
-    if fields is not None:
-        for word in overrides:
-            path = word.lstrip("-").split("=", 1)[0].split(".")[1:]
-            unknown = _unknown_field(path, fields)
-            if unknown:
-                return unknown
-    text = str(error).strip("'\"").splitlines()
-    for line in text:
-        if isinstance(error, flags.IllegalFlagValueError) and line.startswith("flag --"):
-            return UserError(line.removeprefix("flag "))
-    if config is not None and isinstance(error, OSError):
-        return UserError(f"--config: {text[0]}")
-    return UserError(text[0] if text else type(error).__name__)
+def _config_help(config: Section | str, kind: type[Section]) -> str:
+    head = "" if isinstance(config, Section) else "  --config=FILE.py[:ARGUMENT]: the config file\n"
+    shown = type(config) if isinstance(config, Section) else kind
+    return f"{head}\nFields of the config, with their defaults:\n{configs.describe(shown)}"
 
 
-def _fields_without(
-    overrides: Sequence[str], argv: Sequence[str], config: Mapping[str, Any] | str | None
-) -> Mapping[str, Any] | None:
-    """The config as it is before any override, or None if that cannot be read either."""
-    if not isinstance(config, str):
-        return config
-    given = [word.split("=", 1)[1] for word in argv if word.lstrip("-").startswith("config=")]
-    path = given[-1] if given else config
-    try:
-        fields = config_flags.config_flags.ConfigFileFlagParser(_CONFIG).parse(path)
-        fields.keys()  # a file that cannot be loaded says so only when it is looked at
-        return fields
-    except Exception:  # the original error says more than this one would
-        return None
-
-
-def _unknown_field(path: Sequence[str], fields: Mapping[str, Any]) -> UserError | None:
-    """The error for a path of which some part does not exist."""
-    for depth, name in enumerate(path):
-        if not isinstance(fields, Mapping | ml_collections.ConfigDict) or name not in fields:
-            where = ".".join([_CONFIG, *path[: depth + 1]])
-            choices = list(fields) if hasattr(fields, "keys") else []
-            return UserError(f"--{where}: {unknown_name('field', name, choices)}")
-        fields = fields[name]
-    return None
+def _explained(error: flags.Error, argv: Sequence[str]) -> str:
+    """One line that names the flag, the value and the choices."""
+    text = str(error).strip("'\"").splitlines()[0]
+    if isinstance(error, flags.UnrecognizedFlagError):
+        paths = [path for path, _ in configs.fields(ExperimentConfig)]
+        near = [path for path in paths if path.rpartition(".")[2] == error.flagname]
+        if near:
+            return f"{text}; did you mean {' or '.join(f'--config.{path}' for path in near)}?"
+    return text.removeprefix("flag ")
 
 
 def existing_folder(path: str, flag: str) -> pathlib.Path:
@@ -204,9 +280,9 @@ def existing_folder(path: str, flag: str) -> pathlib.Path:
         Its path.
 
     Raises:
-        UserError: It is not there.
+        UserError: It is not a folder.
     """
-    folder = pathlib.Path(path)
+    folder = pathlib.Path(path).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{flag} is {path!r}; expected a folder that exists")
+        raise UserError(f"{flag} {path!r} is not a folder")
     return folder

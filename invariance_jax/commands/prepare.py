@@ -46,11 +46,12 @@ def run(argv: Sequence[str]) -> None:
         flags.DEFINE_string("manual_dir", None, "folder of ImageNet's tars", flag_values=values)
         flags.DEFINE_string("dataset", "imagenet2012", "name[/config]", flag_values=values)
 
-    values, _ = parsing.parse(argv, usage=_USAGE, define=define)
-    data_dir = pathlib.Path(parsing.required(values, "data_dir", "DIR")).expanduser()
+    parsed = parsing.parse(argv, usage=_USAGE, define=define)
+    values = parsed.flags
+    data_dir = pathlib.Path(parsing.required(parsed, "data_dir", "DIR")).expanduser()
     names = _ARCHIVES.get(values.dataset.partition("/")[0], ())
     if names:
-        manual_dir = pathlib.Path(parsing.required(values, "manual_dir", "DIR")).expanduser()
+        manual_dir = pathlib.Path(parsing.required(parsed, "manual_dir", "DIR")).expanduser()
     else:
         manual_dir = pathlib.Path(values.manual_dir).expanduser() if values.manual_dir else None
     require_tensorflow()

@@ -1,16 +1,14 @@
 """`quickstart`: the whole question on a small scale: train, evaluate, report."""
 
-import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
-from importlib import resources
+from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import experiment
+from invariance_jax import experiment, sweep
 from invariance_jax.commands import parsing, report
-from invariance_jax.commands.evaluate import evaluate, result_name
-from invariance_jax.config import ExperimentConfig, QuickstartConfig, from_config_dict
+from invariance_jax.commands.evaluate import evaluate
+from invariance_jax.config import SweepConfig
 from invariance_jax.training import loop
 
 _USAGE = """\
@@ -21,7 +19,7 @@ each and of the untrained networks, and writes DIR/report.html. The default take
 on a laptop and downloads nothing. Run again, it goes on where it stopped.
 
   invariance-jax quickstart
-  invariance-jax quickstart --workdir=seeds --config.seeds='(0, 1, 2)'
+  invariance-jax quickstart --workdir=seeds --config.axes.seed='(0, 1, 2)'
 
 DIR then holds report.html, figures/, accuracy.csv, invariance/NAME.nc and runs/NAME/.
 """
@@ -37,19 +35,20 @@ def run(argv: Sequence[str]) -> None:
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("workdir", "quickstart", "where results go", flag_values=values)
 
-    values, _ = parsing.parse(argv, usage=_USAGE, define=define, config=_default_config())
-    config = from_config_dict(QuickstartConfig, values.config)
-    workdir = pathlib.Path(parsing.required(values, "workdir", "DIR")).expanduser()
+    parsed = parsing.parse(
+        argv, usage=_USAGE, define=define, config="configs/quickstart.py", kind=SweepConfig
+    )
+    workdir = pathlib.Path(parsing.required(parsed, "workdir", "DIR")).expanduser()
 
     # Everything is checked before the first minute is spent.
-    planned = [experiment.make(each) for each in experiments(config)]
-    for number, built in enumerate(planned):
-        name = result_name(built.config, built.config.train.steps)
-        print(f"\n[{number + 1}/{len(planned)}] {name}")
-        if _starts_architecture(planned, number):
+    runs = sweep.expand(parsed.config, workdir / "runs")
+    planned = [experiment.make(run.config) for run in runs]
+    for number, (run, built) in enumerate(zip(runs, planned, strict=True)):
+        print(f"\n[{number + 1}/{len(runs)}] {run.name}")
+        if "untrained" in run.evaluate:
             untrained = built.init_state().variables
             evaluate(built, untrained, workdir, steps=0, seconds=0.0, overwrite=False)
-        trained = loop.train(built, workdir / "runs" / name)
+        trained = loop.train(built, run.workdir)
         evaluate(
             built,
             trained.state.evaluated_variables,
@@ -59,38 +58,3 @@ def run(argv: Sequence[str]) -> None:
             overwrite=False,
         )
     report.write([workdir], workdir)
-
-
-def _default_config() -> str:
-    """The config that is installed beside the package, in a checkout and in a wheel alike."""
-    return str(resources.files("invariance_jax.configs") / "quickstart.py")
-
-
-def experiments(config: QuickstartConfig) -> Iterator[ExperimentConfig]:
-    """Spells out a grid of experiments.
-
-    Args:
-        config: The grid.
-
-    Yields:
-        One config for each model, seed and augmentation, in this order.
-    """
-    base = config.experiment
-    for model in config.models:
-        for seed in config.seeds:
-            for augmentation in config.augmentations:
-                yield dataclasses.replace(
-                    base,
-                    seed=seed,
-                    model=dataclasses.replace(base.model, name=model),
-                    augment=dataclasses.replace(base.augment, name=augmentation),
-                )
-
-
-def _starts_architecture(planned: Sequence[experiment.Experiment], number: int) -> bool:
-    """Whether this is the first run of its model and seed: those share one untrained network."""
-
-    def key(built: experiment.Experiment) -> tuple[str, int]:
-        return built.config.model.name, built.config.seed
-
-    return all(key(earlier) != key(planned[number]) for earlier in planned[:number])

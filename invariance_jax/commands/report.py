@@ -13,7 +13,7 @@ from absl import flags
 from invariance_jax import augment, data
 from invariance_jax import report as pages
 from invariance_jax.commands import parsing
-from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import results
 from invariance_jax.report import tables
@@ -37,7 +37,7 @@ def run(argv: Sequence[str]) -> None:
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("output", None, "where the page goes", flag_values=values)
 
-    values, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
+    values, _, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
     if not arguments:
         raise UserError("no folder given; expected report DIR [DIR ...]")
     folders = [parsing.existing_folder(each, "report's argument") for each in arguments]
@@ -65,7 +65,7 @@ def _examples(folders: Sequence[pathlib.Path]) -> np.ndarray | None:
     files = sorted(path for folder in folders for path in folder.glob("invariance/*.nc"))
     if not files:
         return None
-    config = from_config_dict(ExperimentConfig, json.loads(results.read(files[0]).attrs["config"]))
+    config = check(ExperimentConfig, json.loads(results.read(files[0]).attrs["config"]))
     try:
         source = data.load_source(
             config.data.name, config.eval.split, data_dir=config.data.data_dir

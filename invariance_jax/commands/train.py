@@ -7,7 +7,6 @@ from absl import flags
 
 from invariance_jax import distributed, experiment
 from invariance_jax.commands import parsing
-from invariance_jax.config import ExperimentConfig, from_config_dict
 from invariance_jax.training import loop, profiling
 
 _USAGE = """\
@@ -39,12 +38,10 @@ def run(argv: Sequence[str]) -> None:
         flags.DEFINE_string("profile", "", "steps to trace, START:STOP", flag_values=values)
 
     with distributed.together():
-        values, _ = parsing.parse(argv, usage=_USAGE, define=define, config="")
-        config = from_config_dict(
-            ExperimentConfig, parsing.required(values, "config", "configs/imagenet64_resnet18.py")
-        )
-        workdir = pathlib.Path(parsing.required(values, "workdir", "DIR")).expanduser()
-        profile = profiling.parse_range(values.profile)
+        parsed = parsing.parse(argv, usage=_USAGE, define=define, config="")
+        config = parsing.required(parsed, "config", "configs/imagenet64_resnet18.py")
+        workdir = pathlib.Path(parsing.required(parsed, "workdir", "DIR")).expanduser()
+        profile = profiling.parse_range(parsed.flags.profile)
         built = experiment.make(config)
     distributed.say(distributed.device_map(built.mesh))
     trained = loop.train(built, workdir, announce=distributed.say, profile=profile)

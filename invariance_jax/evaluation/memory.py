@@ -48,7 +48,8 @@ def largest_batch(bytes_of: Callable[[int], int], memory: int) -> int:
     if one > memory:
         raise UserError(
             f"config.eval.memory is {memory} bytes a device; expected at least {one}, what the "
-            "network and one image are estimated to need (or give config.eval.grid_batch_size)"
+            "network and one image are estimated to need (or give "
+            "config.eval.per_device_batch_size)"
         )
     return 1 + (memory - one) // max(two - one, 1)
 

@@ -14,11 +14,12 @@ import numpy as np
 import xarray as xr
 
 from invariance_jax import __version__, files
+from invariance_jax.config import differing
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import measures
 from invariance_jax.evaluation.features import EMBEDDING
 from invariance_jax.evaluation.invariance import Measured
-from invariance_jax.evaluation.shards import differing, explained
+from invariance_jax.evaluation.shards import explained
 from invariance_jax.transforms import Transform
 
 _DIMENSIONS = ("transform", "magnitude", "image")

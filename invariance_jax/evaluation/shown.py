@@ -56,9 +56,9 @@ def make_show(
         transform: A row of `TRANSFORMS`.
         domain: Whether it acts on "pixel" or on "normalized" values, see `in_domain`.
         translation: What `translate_x` and `translate_y` show where the image has left:
-            "zero" is black (in the domain "normalized", ImageNet's mean colour), as in the paper;
-            "cyclic" its other side; "context" what stood beside the crop, and black only beyond
-            the image's own border. Of no effect on other rows. "context" moves the crop over
+            "constant" is black (in the domain "normalized", ImageNet's mean colour), as in the
+            paper; "wrap" its other side; "context" what stood beside the crop, and black only
+            beyond the image's own border. Of no effect on other rows. "context" moves the crop over
             the canvas before anything else, so that it is the same in both domains.
         preprocess: Canvas to image, `none`; "context" moves its crop.
 
@@ -94,5 +94,5 @@ def make_show(
         # The moved crop is preprocessed as the crop in place is.
         return normalize(to_bytes(moved))
 
-    kinds: Mapping[str, Show] = {"zero": from_image, "cyclic": on_circle, "context": in_context}
+    kinds: Mapping[str, Show] = {"constant": from_image, "wrap": on_circle, "context": in_context}
     return lookup(kinds, translation, "translation")

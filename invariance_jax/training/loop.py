@@ -133,7 +133,7 @@ def make_validate(experiment: Experiment) -> Callable[[Any], accuracy.Accuracy]:
     def validate(variables: Any) -> accuracy.Accuracy:
         batches = data.evaluation_batches(
             experiment.validation_source,
-            batch_size=config.eval.batch_size,
+            batch_size=experiment.validation_batch_size,
             canvas_size=config.data.canvas_size,
             workers=config.data.workers,
             process_index=jax.process_index(),
@@ -164,8 +164,8 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
         experiment.schedule,
         jax.random.key(experiment.config.seed),
         loss=experiment.loss,
-        accumulate=experiment.config.train.accumulate,
-        ema=experiment.config.train.ema,
+        accumulate=experiment.config.train.grad_accum_steps,
+        ema=experiment.config.train.ema_decay,
     )
     return jax.jit(
         step,
@@ -319,7 +319,7 @@ def train(
             writer.write(step, {**row, "seconds": seconds})
             if save:
                 saved = {"step": step, "progress": dataclasses.asdict(done)}
-                saved["config"] = dataclasses.asdict(config)
+                saved["config"] = config.to_dict()
                 checkpoints.save(step, state, saved, best_step=done.best_step)
             if stop:
                 checkpoints.wait()

@@ -143,6 +143,6 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         kind="optimizer",
         field="config.optimizer.name",
     )
-    if not config.clip_norm:
+    if not config.grad_clip_norm:
         return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    return optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), optimizer)

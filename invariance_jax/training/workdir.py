@@ -6,27 +6,10 @@ import pathlib
 import orbax.checkpoint as ocp
 
 from invariance_jax import distributed, files
-from invariance_jax.config import ExperimentConfig, differences, from_config_dict
+from invariance_jax.config import TRAINING_FIELDS, ExperimentConfig, check, differences
 from invariance_jax.errors import UserError
 
 _CONFIG = "config.json"
-
-# How and where a run is executed may change when it is resumed; what it computes may not.
-_MAY_CHANGE = frozenset(
-    {
-        "data.data_dir",
-        "data.workers",
-        "mesh.data",
-        "mesh.model",
-        "mesh.parameters",
-        "mesh.peak_flops",
-        "model.remat",
-        "train.checkpoint_every",
-        "train.keep_checkpoints",
-        "train.evaluate_every",
-        "train.log_every",
-    }
-)
 
 
 def claim(workdir: pathlib.Path, config: ExperimentConfig) -> None:
@@ -60,9 +43,7 @@ def _check_same(workdir: pathlib.Path, config: ExperimentConfig) -> None:
     different = {
         path: values
         for path, values in differences(stored, config).items()
-        if path not in _MAY_CHANGE
-        # Evaluation comes after training and may be asked for differently each time.
-        and not path.startswith("eval.")
+        if path in TRAINING_FIELDS
     }
     if different:
         listed = "; ".join(
@@ -94,7 +75,7 @@ def read_config(workdir: pathlib.Path) -> ExperimentConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
-    return from_config_dict(ExperimentConfig, values)
+    return check(ExperimentConfig, values, str(path))
 
 
 def is_finished(workdir: pathlib.Path, config: ExperimentConfig) -> bool:

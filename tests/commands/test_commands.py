@@ -28,7 +28,7 @@ SMALL = [
     "--config.optimizer.warmup_steps=1",
     "--config.eval.split=validation[:6]",
     "--config.eval.batch_size=8",
-    "--config.eval.grid_batch_size=8",
+    "--config.eval.per_device_batch_size=8",
     "--config.mesh.data=1",
 ]
 

@@ -21,10 +21,10 @@ COMMAND = [
     "--config.data.resize_size=10",
     "--config.eval.split=validation[:5]",
     "--config.eval.batch_size=8",
-    "--config.eval.grid_batch_size=8",
+    "--config.eval.per_device_batch_size=8",
     "--config.mesh.data=1",
 ]
-LIE = "--config.eval.lie=('rotate', 'brightness')"
+LIE = "--config.eval.local_equivariance=('rotate', 'brightness')"
 TEST_TIME = "--config.eval.test_time=('none', 'scaled_center_crop(k=14)')"
 
 
@@ -74,7 +74,10 @@ def test_again_nothing_is_done_and_another_measurement_is_not_replaced(folder, c
     shown = capsys.readouterr().out
     assert "Local equivariance error" in shown and "scaled_center_crop(k=14)" in shown
     for flags, field in (
-        (["--config.eval.lie=('scale',)", TEST_TIME], "config.eval.lie"),
+        (
+            ["--config.eval.local_equivariance=('scale',)", TEST_TIME],
+            "config.eval.local_equivariance",
+        ),
         ([LIE, "--config.eval.test_time=('none',)"], "config.eval.test_time"),
     ):
         assert main([*same, *flags]) == 2
@@ -86,13 +89,13 @@ def test_again_nothing_is_done_and_another_measurement_is_not_replaced(folder, c
 
 
 def test_the_kind_of_translation_changes_translations_alone(folder, tmp_path, capsys):
-    context = "--config.eval.translation=context"
+    context = "--config.eval.padding_mode=context"
     assert main([*COMMAND, f"--workdir={folder}", context]) == 2
-    assert "config.eval.translation" in capsys.readouterr().err
+    assert "config.eval.padding_mode" in capsys.readouterr().err
     assert main([*COMMAND, f"--workdir={tmp_path}", context]) == 0
     zero, other = (results.read(each / "invariance" / f"{NAME}.nc") for each in (folder, tmp_path))
     assert other.attrs["translation"] == "context"
-    assert json.loads(other.attrs["measurement"])["config.eval.translation"] == "context"
+    assert json.loads(other.attrs["measurement"])["config.eval.padding_mode"] == "context"
     differs = np.abs(zero.transformed_cosine - other.transformed_cosine).max(("magnitude", "image"))
     changed = [
         str(name) for name, by in zip(zero.transform.values, differs, strict=True) if by > 1e-4
@@ -128,10 +131,13 @@ def test_two_processes_find_what_one_finds(folder, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("lie=('rotat',)", "config.eval.lie[0]: unknown generator 'rotat'; did you mean 'rotate'?"),
+        (
+            "lie=('rotat',)",
+            "config.eval.local_equivariance[0]: unknown generator 'rotat'; did you mean 'rotate'?",
+        ),
         (
             "lie=('scale', 'rotate(edge=1)')",
-            "config.eval.lie[1]: unknown edge 1; one of: reflect, cyclic, zero",
+            "config.eval.local_equivariance[1]: unknown edge 1; one of: reflect, cyclic, zero",
         ),
         (
             "test_time=('none', 'scaled_center_crop(k=15)')",
@@ -139,7 +145,7 @@ def test_two_processes_find_what_one_finds(folder, tmp_path):
         ),
         (
             "translation=cycle",
-            "config.eval.translation: unknown translation 'cycle'; did you mean 'cyclic'?",
+            "config.eval.padding_mode: unknown translation 'cycle'; did you mean 'cyclic'?",
         ),
     ],
 )

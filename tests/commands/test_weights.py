@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from invariance_jax import experiment, models
 from invariance_jax.__main__ import main
-from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.configs import digits
 from invariance_jax.evaluation import accuracy_table, results, summary
 
@@ -26,7 +26,7 @@ SMALL = [
     "--config.optimizer.learning_rate=0.0",
     "--config.eval.split=validation[:6]",
     "--config.eval.batch_size=8",
-    "--config.eval.grid_batch_size=8",
+    "--config.eval.per_device_batch_size=8",
     "--config.mesh.data=1",
 ]
 
@@ -36,7 +36,7 @@ def config_of(model, weights, **data):
     values.model.weights = str(weights)
     values.mesh.data = 1
     values.data.update({"image_size": 8, "resize_size": 8, **data})
-    return from_config_dict(ExperimentConfig, values)
+    return check(ExperimentConfig, values)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from invariance_jax import experiment
 from invariance_jax.commands import parsing
-from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.configs import digits
 from invariance_jax.data import DataError
 from invariance_jax.errors import UserError
@@ -21,7 +21,7 @@ from invariance_jax.training import loop
 def config_with(**fields) -> ExperimentConfig:
     values = digits.get_config().to_dict()
     values["data"] |= fields
-    config = from_config_dict(ExperimentConfig, ml_collections.ConfigDict(values))
+    config = check(ExperimentConfig, ml_collections.ConfigDict(values))
     mesh = dataclasses.replace(config.mesh, data=1)
     return dataclasses.replace(config, mesh=mesh)
 
@@ -50,12 +50,12 @@ def test_classes_hold_for_every_split_and_the_share_for_training():
 
 def test_classes_survive_json_and_flags():
     config = config_with(classes=(3, "7"))
-    assert from_config_dict(ExperimentConfig, json.loads(config.to_json())) == config
+    assert check(ExperimentConfig, json.loads(config.to_json())) == config
     flags = ["--config.data.classes=(3, '7')", "--config.data.fraction=0.5"]
     values, _ = parsing.parse(
         flags, usage="", define=lambda values: None, config=digits.get_config().to_dict()
     )
-    parsed = from_config_dict(ExperimentConfig, values.config)
+    parsed = check(ExperimentConfig, values.config)
     assert parsed.data.classes == (3, "7") and parsed.data.fraction == 0.5
 
 

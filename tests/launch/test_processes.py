@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from invariance_jax import experiment
-from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.configs import digits, imagenet64_resnet18
 from invariance_jax.training import loop, writers
 
@@ -55,7 +55,7 @@ def tiny():
     values.data.validation_split = "validation[:10]"
     values.data.image_size = values.data.resize_size = 16
     values.eval.split = "validation[:10]"
-    values.eval.batch_size = values.eval.grid_batch_size = 8
+    values.eval.batch_size = values.eval.per_device_batch_size = 8
     values.optimizer.warmup_steps = 1
     values.train.update({"batch_size": 8, "steps": STEPS, "log_every": 1, "checkpoint_every": 5})
     return values
@@ -126,7 +126,7 @@ def losses(workdir):
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
     """The losses of one process with one device."""
-    config = from_config_dict(ExperimentConfig, tiny())
+    config = check(ExperimentConfig, tiny())
     config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1))
     workdir = tmp_path_factory.mktemp("one_process")
     trained = loop.train(experiment.make(config), workdir, announce=lambda _: None)
@@ -175,7 +175,7 @@ def test_one_of_two_killed_the_other_stops_and_one_process_goes_on(environ, one_
     ours = "process 0 of 2 stops; if another stopped before it" in errors
     assert ours or "This most likely indicates that another task died" in errors, errors
 
-    config = from_config_dict(ExperimentConfig, tiny())
+    config = check(ExperimentConfig, tiny())
     config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1))
     heard = []
     loop.train(experiment.make(config), workdir, announce=heard.append)

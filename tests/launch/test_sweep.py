@@ -13,7 +13,7 @@ import textwrap
 import pytest
 
 from invariance_jax import sweep as sweeps
-from invariance_jax.config import SweepConfig, from_config_dict
+from invariance_jax.config import SweepConfig, check
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import accuracy_table
 
@@ -38,7 +38,7 @@ def small(**fields):
         "evaluate": (),
         **fields,
     }
-    return from_config_dict(SweepConfig, values, "sweep")
+    return check(SweepConfig, values, "sweep")
 
 
 def test_every_config_override_and_seed_is_one_run(tmp_path):
@@ -272,7 +272,7 @@ def test_from_end_to_end_with_a_report(tmp_path):
     fields = (
         "train.steps=2 train.batch_size=8 optimizer.warmup_steps=1 data.image_size=16 "
         "data.resize_size=16 data.train_split='train[:20]' data.validation_split='validation[:10]' "
-        "eval.split='validation[:6]' eval.batch_size=8 eval.grid_batch_size=8 mesh.data=1"
+        "eval.split='validation[:6]' eval.batch_size=8 eval.per_device_batch_size=8 mesh.data=1"
     )
     values = {"configs": [f"{DIGITS}:vit_mu8"], "seeds": [0, 1], "evaluate": ["trained"]}
     values["overrides"] = [fields]

@@ -29,10 +29,10 @@ def run_in_a_process(workdir, *, prepare="", steps=4):
         import jax
         from invariance_jax import __main__, experiment
         from invariance_jax.commands import train
-        from invariance_jax.config import ExperimentConfig, from_config_dict
+        from invariance_jax.config import ExperimentConfig, check
         from invariance_jax.training import checkpoints, loop, writers
         workdir, config = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
-        built = experiment.make(from_config_dict(ExperimentConfig, config))
+        built = experiment.make(check(ExperimentConfig, config))
         train.run = lambda argv: loop.train(built, workdir)
         """
     )

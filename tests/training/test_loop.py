@@ -57,7 +57,7 @@ def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path):
         f"""
         import os, pathlib, signal
         from invariance_jax import experiment
-        from invariance_jax.config import ExperimentConfig, from_config_dict
+        from invariance_jax.config import ExperimentConfig, check
         from invariance_jax.training import checkpoints, loop, writers
         import json
         save = checkpoints.Checkpoints.save
@@ -71,7 +71,7 @@ def test_kill_and_resume_equals_an_uninterrupted_run_bit_for_bit(tmp_path):
             if step == 13:
                 os.kill(os.getpid(), signal.SIGKILL)
         writers.MetricWriter.write = deadly
-        config = from_config_dict(ExperimentConfig, json.loads({config.to_json()!r}))
+        config = check(ExperimentConfig, json.loads({config.to_json()!r}))
         loop.train(experiment.make(config), pathlib.Path({str(killed_run)!r}))
         """
     )

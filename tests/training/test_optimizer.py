@@ -19,7 +19,7 @@ CONFIG = OptimizerConfig(
     warmup_steps=0,
     weight_decay=0.0,
     weight_decay_on="all",
-    clip_norm=0.0,
+    grad_clip_norm=0.0,
 )
 
 
@@ -103,7 +103,7 @@ def test_decay_on_kernels_spares_everything_else(name):
 
 @pytest.mark.parametrize(("limit", "factor"), [(0.0, 1.0), (10.0, 1.0), (1.0, 0.2)])
 def test_the_whole_gradient_is_shortened_to_the_limit(limit, factor):
-    config = dataclasses.replace(CONFIG, clip_norm=limit)
+    config = dataclasses.replace(CONFIG, grad_clip_norm=limit)
     gradients = {"a": jnp.asarray([3.0]), "b": jnp.asarray([0.0, 4.0])}  # norm 5
     found = first_updates(config, jax.tree.map(jnp.zeros_like, gradients), gradients)
     np.testing.assert_allclose(found["a"], [-0.1 * 3 * factor], rtol=1e-6)

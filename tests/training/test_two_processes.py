@@ -13,7 +13,7 @@ import numpy as np
 from tiny_runs import take_steps, tiny, with_
 
 from invariance_jax import experiment
-from invariance_jax.config import ExperimentConfig, from_config_dict
+from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.training import loop, writers
 from invariance_jax.training.checkpoints import Checkpoints
 
@@ -26,7 +26,7 @@ PREEMPTED = textwrap.dedent(
     import json, os, pathlib, signal, sys
     from invariance_jax import __main__, data, distributed, experiment
     from invariance_jax.commands import train
-    from invariance_jax.config import ExperimentConfig, from_config_dict
+    from invariance_jax.config import ExperimentConfig, check
     from invariance_jax.training import loop
     prefetch = data.prefetch_to_device
     def preempted(batches, sharding):
@@ -37,7 +37,7 @@ PREEMPTED = textwrap.dedent(
     data.prefetch_to_device = preempted
     workdir, config = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
     def run(argv):
-        built = experiment.make(from_config_dict(ExperimentConfig, config))
+        built = experiment.make(check(ExperimentConfig, config))
         loop.train(built, workdir, announce=distributed.say)
     train.run = run
     distributed.run_to_the_end(lambda: __main__.main(["train"]))
@@ -75,7 +75,7 @@ def test_fsdp_over_two_processes_loses_the_same_and_stops_as_one(tmp_path):
     np.testing.assert_allclose([row["loss"] for row in rows[:COMPARED]], losses, rtol=1e-4)
 
     # One device of one process goes on from what two processes have saved.
-    built = experiment.make(from_config_dict(ExperimentConfig, json.loads(alone.to_json())))
+    built = experiment.make(check(ExperimentConfig, json.loads(alone.to_json())))
     with Checkpoints(workdir) as checkpoints:
         state, _ = loop.restore_state(built, checkpoints)
     assert int(state.step) == last
