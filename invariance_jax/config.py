@@ -16,7 +16,7 @@ from typing import Any, Literal
 import ml_collections
 
 from invariance_jax.errors import UserError, unknown_name
-from invariance_jax.transforms import Domain, Translation
+from invariance_jax.transforms import Domain
 
 # How the label of a network begins that took its weights from a file.
 WEIGHTS_LABEL = "weights "
@@ -181,7 +181,7 @@ class EvalConfig:
         translation: What translations show where the image has left: "zero" is black, as in the
             paper; "cyclic" its other side; "context" what stood beside the centre crop.
         lie: Generators of the local equivariance error, of `transforms.generators.NAMES`, with
-            options: `translate_x(edge='cyclic')`; none to leave it out.
+            options: `translate_x(padding_mode='wrap')`; none to leave it out.
         test_time: Ways to crop test images, of `augment.NAMES`, with options:
             `scaled_center_crop(k=3)`. Accuracy is measured under each, image by image and class by
             class; none to leave it out.
@@ -198,7 +198,7 @@ class EvalConfig:
     equivariance: bool
     per_class: bool
     domain: Domain
-    translation: Translation
+    translation: Literal["zero", "cyclic", "context"]
     lie: tuple[str, ...]
     test_time: tuple[str, ...]
     seed: int

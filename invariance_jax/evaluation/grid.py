@@ -21,8 +21,8 @@ from invariance_jax.evaluation import measures
 from invariance_jax.evaluation.accuracy import prepare
 from invariance_jax.evaluation.cells import Cells
 from invariance_jax.evaluation.features import Embed, Layout
-from invariance_jax.evaluation.shown import Source, make_show
-from invariance_jax.transforms import Domain, Transform, Translation, normalize
+from invariance_jax.evaluation.shown import Source, Translation, make_show
+from invariance_jax.transforms import Domain, Transform, normalize
 
 Batch = Mapping[str, Array]
 Step = Callable[[Any, Batch], dict[str, Array]]

@@ -30,8 +30,7 @@ from invariance_jax.augment import Augmentation
 from invariance_jax.errors import UserError, lookup
 from invariance_jax.evaluation import collect
 from invariance_jax.evaluation.accuracy import prepare
-from invariance_jax.transforms import normalize
-from invariance_jax.transforms.generators import Generator
+from invariance_jax.transforms import Generator, normalize
 
 Batch = Mapping[str, Array]
 Outputs = Callable[[Any, Float[Array, "batch height width 3"]], dict[str, Array]]

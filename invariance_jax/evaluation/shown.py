@@ -1,31 +1,21 @@
 """What the model is shown at one cell of the grid, from the image or from all of its canvas."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jaxtyping import Array, Float, Int, UInt8
 
-from invariance_jax.augment import Augmentation
-from invariance_jax.augment.context import translate_in_context
+from invariance_jax.augment import Augmentation, translate_in_context
 from invariance_jax.errors import lookup
 from invariance_jax.evaluation.accuracy import to_bytes
-from invariance_jax.transforms import (
-    Domain,
-    Transform,
-    Translation,
-    cyclic,
-    in_domain,
-    normalize,
-)
-from invariance_jax.transforms.geometric import REFERENCE_SIZE
+from invariance_jax.transforms import REFERENCE_SIZE, Domain, Transform, in_domain, normalize
 
-# The rows that `translation` concerns: their cyclic twin, and which way they go
-# (down, right).
-_TRANSLATIONS = {
-    "translate_x": (cyclic.cyclic_translate_x, (0.0, 1.0)),
-    "translate_y": (cyclic.cyclic_translate_y, (1.0, 0.0)),
-}
+# The padding modes constant, wrap and context, as configs call them.
+Translation = Literal["zero", "cyclic", "context"]
+# The rows that `translation` concerns, and which way they go (down, right).
+_TRANSLATIONS = {"translate_x": (0.0, 1.0), "translate_y": (1.0, 0.0)}
 
 
 class Source(NamedTuple):
@@ -75,8 +65,9 @@ def make_show(
 
     if transform.name not in _TRANSLATIONS:
         return from_image
-    cyclic_twin, (down, right) = _TRANSLATIONS[transform.name]
-    turned = in_domain(dataclasses.replace(transform, function=cyclic_twin), domain)
+    down, right = _TRANSLATIONS[transform.name]
+    wrapped = functools.partial(transform.function, padding_mode="wrap")
+    turned = in_domain(dataclasses.replace(transform, function=wrapped), domain)
 
     def on_circle(source: Source, magnitude: Float[Array, ""]) -> Array:
         return turned(source.image, magnitude)

@@ -130,8 +130,8 @@ def test_two_processes_find_what_one_finds(folder, tmp_path):
     [
         ("lie=('rotat',)", "config.eval.lie[0]: unknown generator 'rotat'; did you mean 'rotate'?"),
         (
-            "lie=('scale', 'rotate(edge=1)')",
-            "config.eval.lie[1]: unknown edge 1; one of: reflect, cyclic, zero",
+            "lie=('scale', 'rotate(padding_mode=1)')",
+            "config.eval.lie[1]: unknown padding mode 1; one of: reflect, wrap, constant",
         ),
         (
             "test_time=('none', 'scaled_center_crop(k=15)')",
