@@ -18,8 +18,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.training import optimizer, sharding
 from invariance_jax.training.losses import Loss, make_loss
 from invariance_jax.training.state import TrainState, init_state
-from invariance_jax.transforms import generators
-from invariance_jax.transforms.generators import Generator
+from invariance_jax.transforms import Generator, generators
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

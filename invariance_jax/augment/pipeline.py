@@ -3,32 +3,30 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import PRNGKeyArray
 
 from invariance_jax import spec
-from invariance_jax.augment.augmentation import Augmentation
+from invariance_jax.augment import mixing, policies
 from invariance_jax.augment.boxes import Size
-from invariance_jax.augment.erasing import random_erasing
-from invariance_jax.augment.mixing import CutMix, Mixup, cutmix, mixup
-from invariance_jax.augment.policies import auto_augment, rand_augment
-from invariance_jax.augment.random_transform import random_transform
+from invariance_jax.augment.variants import Augmentation, Canvas
 
-Image = Float[Array, "height width 3"]
-Policy = Callable[[PRNGKeyArray, Image], Image]
-Mixing = Mixup | CutMix
+T = TypeVar("T")
 
 # What a config can name, by the function that makes it.
-POLICIES: Mapping[str, Callable[..., Policy]] = MappingProxyType(
+POLICIES: Mapping[str, Callable[..., policies.Policy]] = MappingProxyType(
     {
-        "rand_augment": rand_augment,
-        "auto_augment": auto_augment,
-        "random_erasing": random_erasing,
-        "random_transform": random_transform,
+        "rand_augment": policies.rand_augment,
+        "auto_augment": policies.auto_augment,
+        "random_erasing": policies.random_erasing,
+        "random_transform": policies.random_transform,
     }
 )
-MIXINGS: Mapping[str, Callable[..., Mixing]] = MappingProxyType({"mixup": mixup, "cutmix": cutmix})
+MIXINGS: Mapping[str, Callable[..., mixing.Mixing]] = MappingProxyType(
+    {"mixup": mixing.mixup, "cutmix": mixing.cutmix}
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,15 +39,11 @@ class WithPolicies:
     """
 
     augmentation: Augmentation
-    policies: tuple[Policy, ...]
+    policies: tuple[policies.Policy, ...]
 
     def __call__(
-        self,
-        key: PRNGKeyArray,
-        canvas: UInt8[Array, "canvas_height canvas_width 3"],
-        height: Size,
-        width: Size,
-    ) -> Image:
+        self, key: PRNGKeyArray, canvas: Canvas, height: Size, width: Size
+    ) -> policies.Image:
         """Augments one image; arguments and result are those of `Augmentation`."""
         if not self.policies:
             return self.augmentation(key, canvas, height, width)
@@ -68,24 +62,12 @@ class OneMixing:
         mixings: The ways; none leaves every batch as it is.
     """
 
-    mixings: tuple[Mixing, ...]
+    mixings: tuple[mixing.Mixing, ...]
 
     def __call__(
-        self,
-        key: PRNGKeyArray,
-        images: Float[Array, "batch height width 3"],
-        labels: Float[Array, "batch classes"],
-    ) -> tuple[Float[Array, "batch height width 3"], Float[Array, "batch classes"]]:
-        """Mixes one batch.
-
-        Args:
-            key: Random key.
-            images: float32.
-            labels: Probabilities of classes, float32.
-
-        Returns:
-            Mixed images and labels, same shapes and dtypes.
-        """
+        self, key: PRNGKeyArray, images: mixing.Images, labels: mixing.Labels
+    ) -> tuple[mixing.Images, mixing.Labels]:
+        """Mixes one batch; see `mixing.Mixing`."""
         if not self.mixings:
             return images, labels
         key_which, key_mixing = jax.random.split(key)
@@ -114,11 +96,8 @@ def with_policies(
         >>> augment.with_policies(augment.get("flip"), ["random_erasing"]).policies[0].fill
         0.0
     """
-    policies = tuple(
-        spec.call(POLICIES, text, kind="policy", field=f"{field}[{position}]")
-        for position, text in enumerate(texts)
-    )
-    return WithPolicies(augmentation=augmentation, policies=policies)
+    made = _made(POLICIES, texts, "policy", field)
+    return WithPolicies(augmentation=augmentation, policies=made)
 
 
 def one_mixing(texts: Sequence[str], field: str = "mixing") -> OneMixing:
@@ -138,9 +117,13 @@ def one_mixing(texts: Sequence[str], field: str = "mixing") -> OneMixing:
         >>> one_mixing(["mixup(alpha=0.8)", "cutmix"]).mixings[0].alpha
         0.8
     """
-    return OneMixing(
-        mixings=tuple(
-            spec.call(MIXINGS, text, kind="mixing", field=f"{field}[{position}]")
-            for position, text in enumerate(texts)
-        )
+    return OneMixing(mixings=_made(MIXINGS, texts, "mixing", field))
+
+
+def _made(
+    table: Mapping[str, Callable[..., T]], texts: Sequence[str], kind: str, field: str
+) -> tuple[T, ...]:
+    return tuple(
+        spec.call(table, text, kind=kind, field=f"{field}[{position}]")
+        for position, text in enumerate(texts)
     )
