@@ -1,3 +1,5 @@
+"""Decoding: Pillow's pixels, whatever the file, on a canvas; and what cannot be decoded."""
+
 import io
 import tarfile
 
@@ -6,7 +8,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from invariance_jax.data import DataError, decode, to_canvas
+from invariance_jax.data import BadImage, BadImageCounter, DataError, decode, to_canvas
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -232,6 +234,18 @@ def test_truncated_file():
 def test_pixels_of_another_kind(pixels):
     with pytest.raises(DataError, match=r"expected uint8 \[height, width, 3\]"):
         decode(pixels, 8)
+
+
+def test_bad_images_are_said_once_and_counted():
+    said = []
+    counter = BadImageCounter(said.append)
+    for name in ("a", "b", "a"):
+        counter(BadImage(name=name, reason="truncated"))
+    assert said == [
+        "skipped image 'a': truncated; bad images so far: 1",
+        "skipped image 'b': truncated; bad images so far: 2",
+    ]
+    assert counter.names == {"a", "b"}
 
 
 @pytest.mark.real_data

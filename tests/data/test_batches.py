@@ -1,22 +1,31 @@
+"""Batches: the right images in an order that never changes, on the devices ahead of their use."""
+
 import io
 import itertools
+import mmap
+import threading
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
 from invariance_jax.data import (
-    BadImage,
-    BadImageCounter,
+    ArraySource,
     DataError,
+    batches_at,
     decode,
     evaluation_batches,
     load_source,
+    prefetch_to_device,
     train_batches,
 )
 from invariance_jax.errors import UserError
 
 CANVAS = 10
+# Only how long a broken test hangs.
+PATIENCE_SECONDS = 30
 
 
 def train(source, count, **options):
@@ -171,26 +180,6 @@ def test_processes_share_the_same_evaluation_batches(pixel_source, size, process
     assert_equal(joined(parts), evaluation(source))
 
 
-def test_worker_processes_give_the_same_batches():
-    source = load_source("digits", "validation[:21]")
-    options = {"canvas_size": 32, "batch_size": 5}
-    assert_equal(
-        train(source, 5, workers=2, start_step=3, **options),
-        train(source, 5, start_step=3, **options),
-    )
-    assert_equal(evaluation(source, workers=2, **options), evaluation(source, **options))
-
-
-def test_worker_processes_read_files_and_report_errors(tmp_path, dataset_writer):
-    dataset_writer(tmp_path, splits={"train": [4]}, labels=[0, 1, 2, 3])
-    source = load_source("tiny", "train", data_dir=str(tmp_path))
-    batches = evaluation_batches(source, batch_size=2, canvas_size=CANVAS, workers=1)
-    part = load_source("tiny", "train[:2]", data_dir=str(tmp_path))
-    assert_equal([next(batches)], evaluation(part, batch_size=2))
-    with pytest.raises(DataError, match="'tiny-train-3' of tiny train has label 3"):
-        next(batches)
-
-
 @pytest.mark.parametrize(("batch_size", "process_count"), [(5, 2), (0, 1), (-4, 2)])
 def test_batch_that_cannot_be_divided(pixel_source, batch_size, process_count):
     options = {"batch_size": batch_size, "canvas_size": 8, "process_count": process_count}
@@ -256,39 +245,101 @@ def test_data_set_of_bad_images_only(pixel_source):
         train(source, 1, on_bad_image=lambda bad: None)
 
 
-def test_bad_images_are_said_once_and_counted():
-    said = []
-    counter = BadImageCounter(said.append)
-    for name in ("a", "b", "a"):
-        counter(BadImage(name=name, reason="truncated"))
-    assert said == [
-        "skipped image 'a': truncated; bad images so far: 1",
-        "skipped image 'b': truncated; bad images so far: 2",
-    ]
-    assert counter.names == {"a", "b"}
-
-
-def test_worker_processes_tell_of_bad_images(tmp_path, dataset_writer):
-    good = io.BytesIO()
-    Image.new("RGB", (8, 8), (255, 0, 0)).save(good, "JPEG")
-    files = [good.getvalue(), good.getvalue()[:300], good.getvalue(), b""]
-    dataset_writer(tmp_path, splits={"train": [4]}, images=files)
-    source = load_source("tiny", "train", data_dir=str(tmp_path))
-    found = {workers: [] for workers in (0, 2)}
-    batches = {
-        workers: train(source, 4, workers=workers, on_bad_image=found[workers].append)
-        for workers in found
-    }
-    assert_equal(batches[2], batches[0])
-    assert found[2] == found[0]
-    assert {bad.name for bad in found[2]} == {"tiny-train-1", "tiny-train-3"}
-    assert set(order(batches[2])) == {0, 2}
-
-
 @pytest.mark.parametrize("label", [-1, 7])
 def test_missing_label_is_an_error(pixel_source, label):
     with pytest.raises(DataError, match=f"'pixels_0'.* label {label}; expected 0 to 6"):
         evaluation(pixel_source(7, label=label))
+
+
+def test_images_without_labels_are_read_but_not_trained_on(image_pixels):
+    source = ArraySource([image_pixels(i) for i in range(3)])
+    (batch,) = evaluation(source)
+    assert batch["label"].tolist() == [-1] * 4
+    for row, index in enumerate(batch["index"]):
+        height, width = batch["height"][row], batch["width"][row]
+        pixels = batch["canvas"][row, :height, :width]
+        np.testing.assert_array_equal(pixels, image_pixels(int(index)))
+    with pytest.raises(UserError, match=r"^arrays all has no labels to train on$"):
+        train(source, 1)
+
+
+def test_batches_at_chosen_positions(pixel_source):
+    source = pixel_source(7)
+    positions = np.array([[5, 0, 5], [6, 7, 900]])
+    first, last = batches_at(source, positions, canvas_size=CANVAS)
+    assert first["index"].tolist() == [5, 0, 5] and first["mask"].all()
+    assert last["index"].tolist() == [6, 6, 6] and last["mask"].tolist() == [True, False, False]
+    assert_equal([first], [_with_images(first, source)])
+    assert_equal([{**last, "mask": np.ones(3, bool)}], [_with_images(last, source)])
+
+
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, dataset_writer, image_pixels):
+    """Seven image files, two of them damaged."""
+    images = []
+    for number in range(7):
+        file = io.BytesIO()
+        Image.fromarray(image_pixels(number)).save(file, "PNG")
+        images.append({1: file.getvalue()[:40], 3: b""}.get(number, file.getvalue()))
+    folder = tmp_path_factory.mktemp("files")
+    dataset_writer(folder, splits={"train": [4, 3]}, images=images)
+    return load_source("tiny", "train", data_dir=str(folder))
+
+
+@pytest.fixture(scope="module")
+def by_workers(files):
+    """What two worker processes read: each batch as it came, and some held on to meanwhile."""
+    found, taken, held = [], [], {}
+    options = {"batch_size": 4, "canvas_size": CANVAS, "seed": 0, "start_step": 3, "workers": 2}
+    batches = train_batches(files, **options, on_bad_image=found.append)
+    moved = prefetch_to_device(batches, by_example(1))
+    for number, batch in enumerate(itertools.islice(moved, STEPS)):
+        taken.append({name: np.array(array) for name, array in batch.items()})
+        if number % 4 == 0:
+            held[number] = batch["canvas"]
+    held = {number: np.array(canvas) for number, canvas in held.items()}
+    moved.close()
+    return found, taken, held
+
+
+def test_worker_processes_give_the_same_batches(files, by_workers):
+    found, taken, _ = by_workers
+    told = []
+    assert_equal(taken, train(files, STEPS, start_step=3, on_bad_image=told.append))
+    # They are a few batches ahead.
+    assert found[: len(told)] == told
+    assert {bad.name for bad in found} == {"tiny-train-1", "tiny-train-3"}
+    assert set(order(taken)) == {0, 2, 4, 5, 6}
+
+
+def test_batches_in_use_are_not_overwritten(by_workers):
+    """Neither those that a device holds nor those that were dropped at once, while more came."""
+    _, taken, held = by_workers
+    assert sorted(held) == [0, 4, 8, 12, 16, 20]
+    for number, canvas in held.items():
+        np.testing.assert_array_equal(canvas, taken[number]["canvas"])
+
+
+def test_worker_processes_end_with_the_images():
+    source = load_source("digits", "validation[:21]")
+    options = {"canvas_size": 32, "batch_size": 5}
+    batches = evaluation(source, workers=2, **options)
+    assert_equal(batches, evaluation(source, **options))
+    # No copy: they lie where the workers wrote them.
+    assert all(isinstance(batch["canvas"].base, mmap.mmap) for batch in batches)
+
+
+def test_worker_processes_report_errors(tmp_path, dataset_writer):
+    dataset_writer(tmp_path, splits={"train": [4]}, labels=[0, 1, 2, 3])
+    source = load_source("tiny", "train", data_dir=str(tmp_path))
+    batches = evaluation_batches(source, batch_size=2, canvas_size=CANVAS, workers=1)
+    part = load_source("tiny", "train[:2]", data_dir=str(tmp_path))
+    assert_equal([next(batches)], evaluation(part, batch_size=2))
+    with pytest.raises(DataError, match="'tiny-train-3' of tiny train has label 3"):
+        next(batches)
 
 
 @pytest.mark.real_data
@@ -300,3 +351,84 @@ def test_imagenet(real_data):
         assert (batch["height"] == 64).all()
         labels = [source[int(i)]["label"] for i in batch["index"]]
         np.testing.assert_array_equal(batch["label"], labels)
+
+
+def by_example(devices: int) -> NamedSharding:
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+class Numbers:
+    """Batches that tell how many of them have been taken."""
+
+    def __init__(self, count):
+        self.taken, self.closed, self.threads = 0, False, set()
+        self._count, self._changed = count, threading.Condition()
+
+    def __iter__(self):
+        try:
+            for number in range(self._count):
+                with self._changed:
+                    self.taken += 1
+                    self.threads.add(threading.get_ident())
+                    self._changed.notify()
+                yield {"number": np.full(8, number)}
+        finally:
+            self.closed = True
+
+    def wait_for(self, taken):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.taken >= taken, PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_values_and_sharding(pixel_source, devices):
+    sharding = by_example(devices)
+    expected = list(evaluation_batches(pixel_source(20), batch_size=8, canvas_size=10))
+    result = list(prefetch_to_device(expected, sharding))
+    assert len(result) == len(expected) == 3
+    for ours, theirs in zip(result, expected, strict=True):
+        assert set(ours) == set(theirs)
+        for name in ours:
+            assert ours[name].dtype == theirs[name].dtype
+            np.testing.assert_array_equal(ours[name], theirs[name])
+    canvas = result[0]["canvas"]
+    assert canvas.sharding == sharding
+    assert len(canvas.addressable_shards) == devices
+    for shard in canvas.addressable_shards:
+        np.testing.assert_array_equal(shard.data, expected[0]["canvas"][shard.index])
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_batches_are_taken_ahead_and_no_further(size):
+    numbers = Numbers(6)
+    moved = prefetch_to_device(numbers, by_example(1), size)
+    assert numbers.taken == 0
+    for step in range(6):
+        assert int(next(moved)["number"][0]) == step
+        numbers.wait_for(min(6, step + 1 + size))
+        assert numbers.taken == min(6, step + 1 + size)
+    assert next(moved, None) is None
+    assert numbers.threads.isdisjoint({threading.get_ident()})
+
+
+def test_source_is_closed_with_the_iterator():
+    numbers = Numbers(6)
+    batches = iter(numbers)
+    moved = prefetch_to_device(batches, by_example(1))
+    next(moved)
+    moved.close()
+    assert numbers.closed  # though `batches` is still here
+    assert numbers.taken <= 3
+
+
+def test_error_comes_after_the_batches_before_it():
+    def broken():
+        yield {"number": np.zeros(8)}
+        raise ValueError("broken")
+
+    moved = prefetch_to_device(broken(), by_example(1))
+    assert next(moved)["number"].shape == (8,)
+    with pytest.raises(ValueError, match="broken"):
+        next(moved)
+    assert next(moved, None) is None

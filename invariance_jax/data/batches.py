@@ -1,17 +1,22 @@
-"""Batches in an order that depends on the seed and the step, and on nothing else."""
+"""Batches in an order that depends on the seed and the step, and on nothing else.
 
+Grain, which takes seconds to import, is imported by the functions that need it.
+"""
+
+import collections
 import functools
+import gc
 import os
-from collections.abc import Callable, Iterator
-from typing import Any, TypedDict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import grain
+import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from invariance_jax.data.bad_images import BadImage
-from invariance_jax.data.canvas import decode
+from invariance_jax.data.decode import BadImage, decode
 from invariance_jax.data.shared_memory import (
     CanvasPool,
     LentCanvases,
@@ -19,8 +24,11 @@ from invariance_jax.data.shared_memory import (
     Shape,
     check_shared_memory,
 )
-from invariance_jax.data.source import DataError, Example, Source
+from invariance_jax.data.sources import DataError, Example, Source
 from invariance_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import grain
 
 # Every thread holds a batch of canvases, some 200 MB at 256 images of 512 pixels.
 _MOST_THREADS = 16
@@ -36,7 +44,7 @@ class Batch(TypedDict):
         canvas: Images at the top left of squares of zeros, 0 to 255.
         height: Height of each image on its canvas, pixels.
         width: Width of each image, pixels.
-        label: Class of each image.
+        label: Class of each image; -1 if the source has no labels.
         index: Position of each image in the source.
         mask: False on padding, which only the last batches of an evaluation have.
     """
@@ -88,10 +96,14 @@ def train_batches(
         Batches for step `start_step`, `start_step + 1`, ...
 
     Raises:
-        UserError: `batch_size` is not divisible by `process_count`, or the machine has too
-            little shared memory for the workers.
+        UserError: `batch_size` is not divisible by `process_count`, the source has no labels, or
+            the machine has too little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
+    import grain
+
+    if not source.has_labels:
+        raise UserError(f"{source.name} {source.split} has no labels to train on")
     local_size = _local_size(batch_size, process_count)
     # Grain adds the epoch to the seed, so that seed 1 would repeat seed 0 one epoch later.
     shuffle_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
@@ -99,8 +111,7 @@ def train_batches(
     first = start_step * process_count + process_index
     # Without drop_remainder Grain computes the length in floating point, which overflows.
     positions = stream.batch(local_size, drop_remainder=True)[first::process_count]
-    read = functools.partial(_read, source, canvas_size, _take(workers), on_bad_image is not None)
-    return _iterate(positions.map(read), local_size, canvas_size, workers, on_bad_image)
+    return _batches(source, positions, local_size, canvas_size, workers, on_bad_image)
 
 
 def evaluation_batches(
@@ -135,11 +146,9 @@ def evaluation_batches(
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     local_size = _local_size(batch_size, process_count)
-    starts = grain.MapDataset.range(
-        process_index * local_size, _end(source, batch_size), batch_size
-    )
-    rows = starts.map(functools.partial(_consecutive, local_size))
-    return _exactly(source, rows, local_size, canvas_size, workers)
+    positions = np.arange(-(-len(source) // batch_size) * batch_size)
+    mine = positions.reshape(-1, process_count, local_size)[:, process_index]
+    return batches_at(source, mine, canvas_size=canvas_size, workers=workers)
 
 
 def batches_at(
@@ -165,16 +174,10 @@ def batches_at(
         UserError: The machine has too little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
+    import grain
+
     rows = grain.MapDataset.source(positions)
-    return _exactly(source, rows, positions.shape[1], canvas_size, workers)
-
-
-def _exactly(
-    source: Source, rows: grain.MapDataset, local_size: int, canvas_size: int, workers: int
-) -> Iterator[Batch]:
-    """Batches of the positions in each row; none may be bad."""
-    read = functools.partial(_read, source, canvas_size, _take(workers), False)
-    return _iterate(rows.map(read), local_size, canvas_size, workers, None)
+    return _batches(source, rows, positions.shape[1], canvas_size, workers, None)
 
 
 def _local_size(batch_size: int, process_count: int) -> int:
@@ -186,27 +189,10 @@ def _local_size(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def _end(source: Source, batch_size: int) -> int:
-    """Positions up to the end of the last global batch, padding included."""
-    return -(-len(source) // batch_size) * batch_size
-
-
-def _consecutive(size: int, start: int) -> Int[np.ndarray, " {size}"]:
-    return np.arange(start, start + size)
-
-
-Take = Callable[[Shape], OwnCanvases | LentCanvases]
-
-
-def _take(workers: int) -> Take:
-    """Where canvases come from: each worker has a pool, threads take new memory."""
-    return CanvasPool().take if workers else OwnCanvases
-
-
 def _read(
     source: Source,
     canvas_size: int,
-    take: Take,
+    take: Callable[[Shape], OwnCanvases | LentCanvases],
     skip: bool,
     positions: Int[np.ndarray, " batch"],
 ) -> tuple[dict[str, Any], tuple[BadImage, ...]]:
@@ -244,7 +230,7 @@ def _decoded(
         place %= len(source)
         example = source[place]
         name, label = example["name"], example["label"]
-        if not 0 <= label < source.num_classes:
+        if source.has_labels and not 0 <= label < source.num_classes:
             raise DataError(
                 f"image {name!r} of {source.name} {source.split} has label {label}; expected 0 to "
                 f"{source.num_classes - 1} (some test splits have no labels)"
@@ -263,14 +249,22 @@ def _decoded(
     )
 
 
-def _iterate(
-    batches: grain.MapDataset,
+def _batches(
+    source: Source,
+    positions: "grain.MapDataset[Int[np.ndarray, ' batch']]",
     local_size: int,
     canvas_size: int,
     workers: int,
     on_bad_image: Callable[[BadImage], object] | None,
 ) -> Iterator[Batch]:
     """Runs the pipeline; its threads and processes end with the iterator."""
+    import grain
+
+    # Each worker has a pool of its own; threads take new memory.
+    take = CanvasPool().take if workers else OwnCanvases
+    batches = positions.map(
+        functools.partial(_read, source, canvas_size, take, on_bad_image is not None)
+    )
     if workers:
         check_shared_memory(workers, local_size, canvas_size)
         # Grain's worker processes read absl flags, which only absl's own main function parses.
@@ -307,3 +301,54 @@ def _finished(
     for each in bad:
         on_bad_image(each)
     return Batch({**batch, "canvas": batch["canvas"].keep()})
+
+
+def prefetch_to_device(
+    batches: Iterable[Mapping[str, np.ndarray]], sharding: jax.sharding.NamedSharding, size: int = 2
+) -> Iterator[dict[str, jax.Array]]:
+    """Moves batches to the devices ahead of their use, in a thread of its own.
+
+    Neither waiting for a batch nor copying it, 200 MB for 256 canvases of 512 pixels, then keeps
+    the consumer from giving the devices their next step.
+
+    Args:
+        batches: This process's part of every global batch, arrays [local batch, ...].
+        sharding: How the leading axis is divided: `NamedSharding(mesh, PartitionSpec("data"))`.
+        size: How many batches are moved while the consumer works on one; 0 moves each only when
+            it is asked for.
+
+    Yields:
+        Global arrays [batch, ...], in order. What `batches` raises is raised here, in its place.
+    """
+    iterator = iter(batches)
+
+    def move() -> dict[str, jax.Array] | None:
+        batch = next(iterator, None)
+        if batch is None:
+            return None
+        return {
+            name: jax.make_array_from_process_local_data(sharding, array)
+            for name, array in batch.items()
+        }
+
+    # One thread only: it keeps the order.
+    executor = ThreadPoolExecutor(1, "prefetch_to_device")
+    queue: collections.deque[Future[dict[str, jax.Array] | None]] = collections.deque()
+    try:
+        while True:
+            while len(queue) <= size:
+                queue.append(executor.submit(move))
+            moved = queue.popleft().result()
+            if moved is None:
+                return
+            yield moved
+    finally:
+        # What is running must end before the iterator under it can be closed.
+        executor.shutdown(cancel_futures=True)
+        if isinstance(iterator, Generator):
+            iterator.close()
+        # The last batches hang in reference cycles of Grain's and in JAX's list of host memory to
+        # free: hundreds of MB, shared memory among them, until Python happens to look.
+        queue.clear()
+        moved = iterator = None
+        gc.collect()
