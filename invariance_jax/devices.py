@@ -124,9 +124,7 @@ def replicated_copy(arrays: Any, mesh: Mesh, local: Mesh) -> Any:
         arrays = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(arrays)
     mine = jax.tree.map(
         lambda x: (
-            x.addressable_data(0)
-            if isinstance(x, jax.Array) and not x.is_fully_addressable
-            else x
+            x.addressable_data(0) if isinstance(x, jax.Array) and not x.is_fully_addressable else x
         ),
         arrays,
     )

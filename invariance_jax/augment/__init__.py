@@ -22,7 +22,7 @@ from invariance_jax.augment.policies import (
     random_transform,
 )
 from invariance_jax.augment.policy_tables import AUTOAUGMENT_POLICIES
-from invariance_jax.augment.variants import NAMES, Augmentation, get, translate_in_context
+from invariance_jax.augment.variants import NAMES, Augmentation, get, parse, translate_in_context
 
 __all__ = [
     "AUTOAUGMENT_POLICIES",
@@ -38,6 +38,7 @@ __all__ = [
     "get",
     "mixup",
     "one_mixing",
+    "parse",
     "rand_augment",
     "random_erasing",
     "random_transform",

@@ -343,3 +343,30 @@ def get(
         boxes=make_boxes(size, resize, **options),
         flip_probability=flip_probability,
     )
+
+
+def parse(text: str, *, size: int, resize: int, field: str) -> Augmentation:
+    """Makes the augmentation that a config names.
+
+    Args:
+        text: One of `NAMES`, with options: `translate(t=0.1)`.
+        size: Side of the output, pixels, unless the text has it.
+        resize: Shorter side after a resize, likewise.
+        field: Where the text came from, for error messages: "config.augment.name".
+
+    Returns:
+        The augmentation.
+
+    Raises:
+        UserError: Unknown name or option, or a value out of range; the message starts with the
+            field.
+
+    Examples:
+        >>> parse("flip", size=8, resize=8, field="name").flip_probability
+        0.5
+    """
+    try:
+        name, options = spec.parse(text)
+        return get(name, **({"size": size, "resize": resize} | options))
+    except (UserError, TypeError) as error:
+        raise UserError(f"{field}: {error}") from error

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
 
+from invariance_jax.config import DataConfig
 from invariance_jax.errors import UserError, unknown_name
 
 NO_LABEL = -1
@@ -401,3 +402,31 @@ def _number(source: Source, wanted: int | str) -> int:
         f"unknown class {wanted!r} of {source.name}; {hint}expected a name or a number, 0 "
         f"({source.class_names[0]}) to {source.num_classes - 1} ({source.class_names[-1]})"
     )
+
+
+def from_config(config: DataConfig, split: str, field: str) -> Source:
+    """Opens a split of the data set that a config names, with its classes only.
+
+    Args:
+        config: The data set.
+        split: In TFDS notation.
+        field: The field that holds the split, for error messages, without "config.".
+
+    Returns:
+        The images.
+
+    Raises:
+        UserError: The data set, the split or a class is not there or cannot be used.
+    """
+    try:
+        source = load_source(
+            config.name, split, data_dir=config.data_dir, label_feature=config.label_feature
+        )
+    except SplitError as error:
+        raise UserError(f"config.{field}: {error}") from error
+    if not config.classes:
+        return source
+    try:
+        return of_classes(source, config.classes)
+    except UserError as error:
+        raise UserError(f"config.data.classes with config.{field} {split!r}: {error}") from error

@@ -337,7 +337,6 @@ class Driver:
 
         return program
 
-
     def _of_all_processes(self, measurement: Measurement, mine: list[Found]) -> list[Found]:
         """What all processes found, each of which may have had no shard."""
         if jax.process_count() == 1:

@@ -101,8 +101,8 @@ class LocalEquivariance(Measurement):
             the paper's Equation 4, and `mean_square` (output, image), the mean square of the
             output itself: their quotient compares outputs of different size.
         """
-        prefix = "error "
-        outputs = [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+        known = ("logits", "probabilities", "embedding", *self.features)
+        outputs = [name for name in dict.fromkeys(known) if f"error {name}" in found]
         errors = np.stack([found[f"error {name}"].T for name in outputs])
         sizes = np.stack([found[f"mean_square {name}"] for name in outputs])
         table = self.generators
