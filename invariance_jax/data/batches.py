@@ -1,19 +1,19 @@
 """Batches in an order that depends on the seed and the step, and on nothing else.
 
-Grain, which takes seconds to import, is imported by the functions that need it.
+Worker processes import this module: Grain and JAX, which take seconds, are imported where used.
 """
 
 import collections
 import functools
 import gc
+import itertools
+import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypedDict
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-import jax
 import numpy as np
-from absl import flags
 from jaxtyping import Bool, Int, Int32, UInt8
 
 from invariance_jax.data.decode import BadImage, decode
@@ -28,13 +28,18 @@ from invariance_jax.data.sources import DataError, Example, Source
 from invariance_jax.errors import UserError
 
 if TYPE_CHECKING:
-    import grain
+    import jax
+
+T = TypeVar("T")
+R = TypeVar("R")
+Positions = Int[np.ndarray, " batch"]
 
 # Every thread holds a batch of canvases, some 200 MB at 256 images of 512 pixels.
 _MOST_THREADS = 16
 # More in a row are no accident: the data set is broken.
 _MOST_BAD_IN_A_ROW = 100
-_LEAST_SHARED_BYTES = 2**16
+# One that it reads, one that waits to be looked at.
+_BATCHES_PER_WORKER = 2
 
 
 class Batch(TypedDict):
@@ -111,7 +116,8 @@ def train_batches(
     first = start_step * process_count + process_index
     # Without drop_remainder Grain computes the length in floating point, which overflows.
     positions = stream.batch(local_size, drop_remainder=True)[first::process_count]
-    return _batches(source, positions, local_size, canvas_size, workers, on_bad_image)
+    rows = (positions[step] for step in itertools.count())
+    return _batches(source, rows, local_size, canvas_size, workers, on_bad_image)
 
 
 def evaluation_batches(
@@ -174,10 +180,7 @@ def batches_at(
         UserError: The machine has too little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
-    import grain
-
-    rows = grain.MapDataset.source(positions)
-    return _batches(source, rows, positions.shape[1], canvas_size, workers, None)
+    return _batches(source, positions, positions.shape[1], canvas_size, workers, None)
 
 
 def _local_size(batch_size: int, process_count: int) -> int:
@@ -251,61 +254,82 @@ def _decoded(
 
 def _batches(
     source: Source,
-    positions: "grain.MapDataset[Int[np.ndarray, ' batch']]",
+    rows: Iterable[Positions],
     local_size: int,
     canvas_size: int,
     workers: int,
     on_bad_image: Callable[[BadImage], object] | None,
 ) -> Iterator[Batch]:
-    """Runs the pipeline; its threads and processes end with the iterator."""
-    import grain
-
+    """Reads the images at the positions in each row."""
     # Each worker has a pool of its own; threads take new memory.
     take = CanvasPool().take if workers else OwnCanvases
-    batches = positions.map(
-        functools.partial(_read, source, canvas_size, take, on_bad_image is not None)
-    )
+    read = functools.partial(_read, source, canvas_size, take, on_bad_image is not None)
     if workers:
         check_shared_memory(workers, local_size, canvas_size)
-        # Grain's worker processes read absl flags, which only absl's own main function parses.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        # Labels and sizes are pickled: a file of shared memory for each would cost more.
-        dataset = grain.experimental.WithOptionsIterDataset(
-            batches.to_iter_dataset(options),
-            grain.experimental.DatasetOptions(min_shm_size=_LEAST_SHARED_BYTES),
-        ).mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        executor: Executor = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), _begin_worker, (read,)
+        )
+        results = _in_order(executor, _read_in_worker, rows, _BATCHES_PER_WORKER * workers)
     else:
         threads = min(_MOST_THREADS, os.cpu_count() or 1)
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-        dataset = batches.to_iter_dataset(options)
-    return _closing(dataset, on_bad_image)
+        results = _in_order(ThreadPoolExecutor(threads, "decode"), read, rows, threads)
+    return _finished(results, on_bad_image)
 
 
-def _closing(dataset: Any, on_bad_image: Callable[[BadImage], object] | None) -> Iterator[Batch]:
-    iterator = iter(dataset)
+# What a worker process is there for; stays None in every other process.
+_read_of_this_worker: Callable[[Positions], Any] | None = None
+
+
+def _begin_worker(read: Callable[[Positions], Any]) -> None:
+    global _read_of_this_worker
+    _read_of_this_worker = read
+
+
+def _read_in_worker(positions: Positions) -> Any:
+    return _read_of_this_worker(positions)
+
+
+def _in_order(
+    executor: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Generator[R, None, None]:
+    """A function of each item, `ahead` of them at once; the executor ends with the iterator."""
+    queue: collections.deque[Future[R]] = collections.deque()
+    rest = iter(items)
     try:
-        # Not a loop: its variables would hold on to a batch while the next is awaited.
-        yield from map(functools.partial(_finished, on_bad_image), iterator)
+        while True:
+            for item in itertools.islice(rest, ahead - len(queue)):
+                queue.append(executor.submit(function, item))
+            if not queue:
+                return
+            yield queue.popleft().result()
     finally:
-        iterator.close()
+        executor.shutdown(cancel_futures=True)
 
 
 def _finished(
+    results: Generator[tuple[dict[str, Any], tuple[BadImage, ...]], None, None],
     on_bad_image: Callable[[BadImage], object] | None,
-    read: tuple[dict[str, Any], tuple[BadImage, ...]],
-) -> Batch:
-    """The batch with its canvases, of which the bad images have been told."""
-    batch, bad = read
-    for each in bad:
-        on_bad_image(each)
-    return Batch({**batch, "canvas": batch["canvas"].keep()})
+) -> Generator[Batch, None, None]:
+    """The batches with their canvases, of which the bad images have been told."""
+
+    def finish(result: tuple[dict[str, Any], tuple[BadImage, ...]]) -> Batch:
+        batch, bad = result
+        for each in bad:
+            on_bad_image(each)
+        return Batch({**batch, "canvas": batch["canvas"].keep()})
+
+    try:
+        # Not a loop: its variables would hold on to a batch while the next is awaited.
+        yield from map(finish, results)
+    finally:
+        results.close()
 
 
 def prefetch_to_device(
-    batches: Iterable[Mapping[str, np.ndarray]], sharding: jax.sharding.NamedSharding, size: int = 2
-) -> Iterator[dict[str, jax.Array]]:
+    batches: Iterable[Mapping[str, np.ndarray]],
+    sharding: "jax.sharding.NamedSharding",
+    size: int = 2,
+) -> Iterator[dict[str, "jax.Array"]]:
     """Moves batches to the devices ahead of their use, in a thread of its own.
 
     Neither waiting for a batch nor copying it, 200 MB for 256 canvases of 512 pixels, then keeps
@@ -320,35 +344,28 @@ def prefetch_to_device(
     Yields:
         Global arrays [batch, ...], in order. What `batches` raises is raised here, in its place.
     """
+    import jax
+
     iterator = iter(batches)
 
-    def move() -> dict[str, jax.Array] | None:
+    def move(_: None) -> dict[str, jax.Array] | None:
         batch = next(iterator, None)
-        if batch is None:
-            return None
-        return {
+        return batch and {
             name: jax.make_array_from_process_local_data(sharding, array)
             for name, array in batch.items()
         }
 
     # One thread only: it keeps the order.
     executor = ThreadPoolExecutor(1, "prefetch_to_device")
-    queue: collections.deque[Future[dict[str, jax.Array] | None]] = collections.deque()
+    moved = _in_order(executor, move, itertools.repeat(None), size + 1)
     try:
-        while True:
-            while len(queue) <= size:
-                queue.append(executor.submit(move))
-            moved = queue.popleft().result()
-            if moved is None:
-                return
-            yield moved
+        yield from itertools.takewhile(lambda batch: batch is not None, moved)
     finally:
         # What is running must end before the iterator under it can be closed.
-        executor.shutdown(cancel_futures=True)
+        moved.close()
         if isinstance(iterator, Generator):
             iterator.close()
-        # The last batches hang in reference cycles of Grain's and in JAX's list of host memory to
-        # free: hundreds of MB, shared memory among them, until Python happens to look.
-        queue.clear()
+        # The last batches hang in JAX's list of host memory to free: hundreds of MB, shared memory
+        # among them, until Python happens to look.
         moved = iterator = None
         gc.collect()

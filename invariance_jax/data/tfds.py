@@ -23,7 +23,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import Int32
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
-from invariance_jax import files, progress
+from invariance_jax import files
 from invariance_jax.data.sources import (
     DEFAULT_LABEL,
     DataError,
@@ -162,6 +162,8 @@ class TfdsSource:
 
     def _scan(self, value: Callable[[int, Features], T], description: str) -> list[T]:
         """Reads all records in several threads, with a bar, and takes one value of each."""
+        # Loads JAX, which worker processes, who need this module, do without.
+        from invariance_jax import progress
 
         def chunk(start: int) -> list[T]:
             part = range(len(self))[start : start + _CHUNK]
