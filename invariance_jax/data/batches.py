@@ -11,19 +11,14 @@ import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
+from invariance_jax.data import shared_memory
 from invariance_jax.data.decode import BadImage, decode
-from invariance_jax.data.shared_memory import (
-    CanvasPool,
-    LentCanvases,
-    OwnCanvases,
-    Shape,
-    check_shared_memory,
-)
+from invariance_jax.data.shared_memory import Block
 from invariance_jax.data.sources import DataError, Example, Source
 from invariance_jax.errors import UserError
 
@@ -89,8 +84,7 @@ def train_batches(
         seed: Of the permutations, at least 0.
         start_step: Step of the first batch.
         workers: Processes that decode, each whole batches; 0 for threads of this process. They
-            are spawned: a script that uses them needs `if __name__ == "__main__"`, and a
-            container needs shared memory for two batches per worker.
+            are spawned: a script that uses them needs `if __name__ == "__main__"`.
         process_index: Which part of the global batch.
         process_count: How many parts there are.
         on_bad_image: Called for every image that cannot be decoded, each time it is met; the
@@ -101,8 +95,7 @@ def train_batches(
         Batches for step `start_step`, `start_step + 1`, ...
 
     Raises:
-        UserError: `batch_size` is not divisible by `process_count`, the source has no labels, or
-            the machine has too little shared memory for the workers.
+        UserError: `batch_size` is not divisible by `process_count`, or the source has no labels.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     import grain
@@ -117,7 +110,7 @@ def train_batches(
     # Without drop_remainder Grain computes the length in floating point, which overflows.
     positions = stream.batch(local_size, drop_remainder=True)[first::process_count]
     rows = (positions[step] for step in itertools.count())
-    return _batches(source, rows, local_size, canvas_size, workers, on_bad_image)
+    return _batches(source, rows, canvas_size, workers, on_bad_image)
 
 
 def evaluation_batches(
@@ -147,8 +140,7 @@ def evaluation_batches(
         `ceil(len(source) / batch_size)` batches.
 
     Raises:
-        UserError: `batch_size` is not divisible by `process_count`, or the machine has too
-            little shared memory for the workers.
+        UserError: `batch_size` is not divisible by `process_count`.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     local_size = _local_size(batch_size, process_count)
@@ -177,10 +169,9 @@ def batches_at(
         One batch for each row of `positions`.
 
     Raises:
-        UserError: The machine has too little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
-    return _batches(source, positions, positions.shape[1], canvas_size, workers, None)
+    return _batches(source, positions, canvas_size, workers, None)
 
 
 def _local_size(batch_size: int, process_count: int) -> int:
@@ -193,27 +184,25 @@ def _local_size(batch_size: int, process_count: int) -> int:
 
 
 def _read(
-    source: Source,
-    canvas_size: int,
-    take: Callable[[Shape], OwnCanvases | LentCanvases],
-    skip: bool,
-    positions: Int[np.ndarray, " batch"],
-) -> tuple[dict[str, Any], tuple[BadImage, ...]]:
+    source: Source, canvas_size: int, skip: bool, blocks: list[Block] | None, positions: Positions
+) -> tuple[Batch, list[BadImage]]:
     """Decodes the images at `positions`; positions after the end are padding."""
     size = len(positions)
     index = np.minimum(positions, len(source) - 1).astype(np.int32)
     bad: list[BadImage] = []
-    # If anything raises, the run ends, and with it a worker's pool.
-    canvases = take((size, canvas_size, canvas_size, 3))
+    shape = (size, canvas_size, canvas_size, 3)
+    # If anything raises, the run ends, and with it a worker and its blocks.
+    block = None if blocks is None else shared_memory.take(blocks, shape)
+    canvases = np.empty(shape, np.uint8) if block is None else block.pixels
     batch = {
-        "canvas": canvases,
+        "canvas": canvases if block is None else block,
         "height": np.zeros(size, np.int32),
         "width": np.zeros(size, np.int32),
         "label": np.zeros(size, np.int32),
         "index": index,
         "mask": positions < len(source),
     }
-    for row, canvas in enumerate(canvases.pixels):
+    for row, canvas in enumerate(canvases):
         index[row], example, pixels = _decoded(source, canvas_size, int(index[row]), skip, bad)
         height, width = pixels.shape[:2]
         # Written in place: a batch of canvases is large, and stacking would copy it.
@@ -222,7 +211,7 @@ def _read(
         canvas[height:] = 0
         batch["height"][row], batch["width"][row] = height, width
         batch["label"][row] = example["label"]
-    return batch, tuple(bad)
+    return batch, bad
 
 
 def _decoded(
@@ -255,37 +244,36 @@ def _decoded(
 def _batches(
     source: Source,
     rows: Iterable[Positions],
-    local_size: int,
     canvas_size: int,
     workers: int,
     on_bad_image: Callable[[BadImage], object] | None,
 ) -> Iterator[Batch]:
     """Reads the images at the positions in each row."""
-    # Each worker has a pool of its own; threads take new memory.
-    take = CanvasPool().take if workers else OwnCanvases
-    read = functools.partial(_read, source, canvas_size, take, on_bad_image is not None)
+    read = functools.partial(_read, source, canvas_size, on_bad_image is not None)
     if workers:
-        check_shared_memory(workers, local_size, canvas_size)
         executor: Executor = ProcessPoolExecutor(
             workers, multiprocessing.get_context("spawn"), _begin_worker, (read,)
         )
         results = _in_order(executor, _read_in_worker, rows, _BATCHES_PER_WORKER * workers)
     else:
         threads = min(_MOST_THREADS, os.cpu_count() or 1)
-        results = _in_order(ThreadPoolExecutor(threads, "decode"), read, rows, threads)
-    return _finished(results, on_bad_image)
+        executor = ThreadPoolExecutor(threads, "decode")
+        results = _in_order(executor, functools.partial(read, None), rows, threads)
+    return _told(results, on_bad_image)
 
 
 # What a worker process is there for; stays None in every other process.
-_read_of_this_worker: Callable[[Positions], Any] | None = None
+_read_of_this_worker: Callable[[Positions], tuple[Batch, list[BadImage]]] | None = None
 
 
-def _begin_worker(read: Callable[[Positions], Any]) -> None:
+def _begin_worker(
+    read: Callable[[list[Block], Positions], tuple[Batch, list[BadImage]]],
+) -> None:
     global _read_of_this_worker
-    _read_of_this_worker = read
+    _read_of_this_worker = functools.partial(read, [])
 
 
-def _read_in_worker(positions: Positions) -> Any:
+def _read_in_worker(positions: Positions) -> tuple[Batch, list[BadImage]]:
     return _read_of_this_worker(positions)
 
 
@@ -306,21 +294,21 @@ def _in_order(
         executor.shutdown(cancel_futures=True)
 
 
-def _finished(
-    results: Generator[tuple[dict[str, Any], tuple[BadImage, ...]], None, None],
+def _told(
+    results: Generator[tuple[Batch, list[BadImage]], None, None],
     on_bad_image: Callable[[BadImage], object] | None,
 ) -> Generator[Batch, None, None]:
-    """The batches with their canvases, of which the bad images have been told."""
+    """The batches, of which the bad images have been told."""
 
-    def finish(result: tuple[dict[str, Any], tuple[BadImage, ...]]) -> Batch:
+    def tell(result: tuple[Batch, list[BadImage]]) -> Batch:
         batch, bad = result
         for each in bad:
             on_bad_image(each)
-        return Batch({**batch, "canvas": batch["canvas"].keep()})
+        return batch
 
     try:
         # Not a loop: its variables would hold on to a batch while the next is awaited.
-        yield from map(finish, results)
+        yield from map(tell, results)
     finally:
         results.close()
 
