@@ -9,6 +9,8 @@ import gc
 import itertools
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypedDict, TypeVar
@@ -35,6 +37,8 @@ _MOST_THREADS = 16
 _MOST_BAD_IN_A_ROW = 100
 # One that it reads, one that waits to be looked at.
 _BATCHES_PER_WORKER = 2
+# Whether to stop, and when, is decided there: a run that is told to stop saves first.
+_FOR_THE_MAIN_THREAD = (signal.SIGTERM, signal.SIGINT)
 
 
 class Batch(TypedDict):
@@ -266,11 +270,24 @@ def _batches(
 _read_of_this_worker: Callable[[Positions], tuple[Batch, list[BadImage]]] | None = None
 
 
-def _begin_worker(
-    read: Callable[[list[Block], Positions], tuple[Batch, list[BadImage]]],
-) -> None:
+def _begin_worker(read: Callable[[list[Block], Positions], tuple[Batch, list[BadImage]]]) -> None:
+    """Makes this process one that reads until the main process ends it or is gone itself."""
     global _read_of_this_worker
     _read_of_this_worker = functools.partial(read, [])
+    for number in _FOR_THE_MAIN_THREAD:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_main_process, daemon=True).start()
+
+
+def _end_with_the_main_process() -> None:
+    # Returns when the system closes the other end of a pipe, whatever killed that process.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _leave_signals_to_the_main_thread() -> None:
+    """For a thread that starts workers: they inherit it, and are safe while they still import."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_MAIN_THREAD)
 
 
 def _read_in_worker(positions: Positions) -> tuple[Batch, list[BadImage]]:
@@ -344,7 +361,7 @@ def prefetch_to_device(
         }
 
     # One thread only: it keeps the order.
-    executor = ThreadPoolExecutor(1, "prefetch_to_device")
+    executor = ThreadPoolExecutor(1, "prefetch_to_device", _leave_signals_to_the_main_thread)
     moved = _in_order(executor, move, itertools.repeat(None), size + 1)
     try:
         yield from itertools.takewhile(lambda batch: batch is not None, moved)
