@@ -30,8 +30,9 @@ def decode(
     """Decodes an image and shrinks it if a side is longer than the canvas.
 
     Grey, palette, CMYK and transparent images become RGB as Pillow converts them (alpha is
-    dropped); of 16 bits the upper 8 are kept. The EXIF orientation is not applied, as torchvision's `ImageFolder` does not.
-    simplejpeg decodes what it can, with the pixels that Pillow would give; Pillow does the rest.
+    dropped); of 16 bits the upper 8 are kept. The EXIF orientation is not applied, as torchvision's
+    `ImageFolder` does not. simplejpeg decodes what it can, with the pixels that Pillow would give;
+    Pillow does the rest.
 
     Args:
         image: An encoded file, or RGB pixels.

@@ -273,6 +273,8 @@ def _info(folder: pathlib.Path, name: str) -> tfds.core.DatasetInfo:
             "array_record: prepare it in another data_dir with "
             f"`tfds build {name} --file_format=array_record --data_dir=FOLDER`"
         )
+    # Files of several formats may lie there; TFDS would open those that were made first.
+    info.set_file_format("array_record", override=True, override_if_initialized=True)
     return info
 
 

@@ -228,6 +228,17 @@ def test_stored_in_another_format(tmp_path, dataset_writer):
     check_error("stored as tfrecord.*--file_format=array_record", data_dir=str(tmp_path))
 
 
+def test_converted_beside_another_format(tmp_path, dataset_writer, image_pixels):
+    """`tfds convert_format` leaves the first files there and goes on calling them its format."""
+    folder = dataset_writer(tmp_path, first_format="tfrecord")
+    for shard in range(2):
+        (folder / f"tiny-train.tfrecord-{shard:05d}-of-00002").write_bytes(b"records")
+    source = load_source("tiny", "train[3:5]+test[:1]", data_dir=str(tmp_path))
+    assert source.labels().tolist() == [0, 1, 1]
+    for pixels, number in zip(contents(source), (3, 4, 7), strict=True):
+        np.testing.assert_array_equal(pixels, image_pixels(number))
+
+
 def test_missing_feature(tmp_path, dataset_writer, feature_json):
     features = {"image": feature_json["image"], "words": feature_json["text"]}
     dataset_writer(tmp_path, features=features)
