@@ -181,14 +181,24 @@ class TfdsSource:
 
     @functools.cached_property
     def _labels(self) -> Int32[np.ndarray, " image"]:
+        from invariance_jax import distributed
+
         kept = [self._kept_labels(span) for span in self._spans]
         if all(part is not None for part in kept):
             return np.concatenate(kept)
         labels, start = self._scanned_labels(), 0
-        for span in self._spans:
-            stop = start + len(span.positions)
-            self._keep_labels(_cache_folder(self._folder), span, labels[start:stop])
-            start = stop
+        cache = _cache_folder(self._folder)
+        try:
+            for span in self._spans:
+                stop = start + len(span.positions)
+                self._keep_labels(cache, span, labels[start:stop])
+                start = stop
+        except OSError as error:
+            # A help, not a need.
+            distributed.say(
+                f"the labels of {self.name} {self.split} cannot be kept ({error}), so the next run "
+                "reads them again; XDG_CACHE_HOME may name a folder that can be written"
+            )
         return labels
 
     def _scanned_labels(self) -> Int32[np.ndarray, " image"]:
@@ -229,7 +239,9 @@ class TfdsSource:
 
 def _cache_folder(folder: pathlib.Path) -> pathlib.Path:
     """The user's cache, as the XDG standard places it, one folder for each data set."""
-    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    # Where nobody knows a home, as in some containers, `~` stays: no folder that can be made.
+    home = os.path.join("/", os.path.expanduser("~/.cache"))
+    root = os.environ.get("XDG_CACHE_HOME") or home
     which = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     return pathlib.Path(root) / "invariance_jax" / which
 
@@ -264,8 +276,20 @@ def _find_folder(name: str, data_dir: str) -> pathlib.Path:
 
 def _info(folder: pathlib.Path, name: str) -> tfds.core.DatasetInfo:
     """What TFDS wrote of a data set beside its records."""
-    # tfds.data_source would look for the data set's code and its download first.
-    info = tfds.builder_from_directory(folder).info
+    file = folder / "features.json"
+    try:
+        tfds.features.FeaturesDict.from_config(folder)
+        file = folder / "dataset_info.json"
+        # tfds.data_source would look for the data set's code and its download first.
+        info = tfds.builder_from_directory(folder).info
+        if not info.splits:
+            raise ValueError("no split is in it")
+    # TFDS and protobuf raise whatever they come upon.
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{file} is damaged: {reason}; copy or prepare the data set again"
+        ) from error
     formats = sorted(each.value for each in info.available_file_formats())
     if "array_record" not in formats:
         raise UserError(
