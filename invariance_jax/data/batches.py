@@ -4,6 +4,7 @@ Worker processes import this module: Grain and JAX, which take seconds, are impo
 """
 
 import collections
+import contextlib
 import functools
 import gc
 import itertools
@@ -18,9 +19,8 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from invariance_jax.data import shared_memory
 from invariance_jax.data.decode import BadImage, decode
-from invariance_jax.data.shared_memory import Block
+from invariance_jax.data.shared_memory import Block, take
 from invariance_jax.data.sources import DataError, Example, Source
 from invariance_jax.errors import UserError
 
@@ -113,7 +113,7 @@ def train_batches(
     first = start_step * process_count + process_index
     # Without drop_remainder Grain computes the length in floating point, which overflows.
     positions = stream.batch(local_size, drop_remainder=True)[first::process_count]
-    rows = (positions[step] for step in itertools.count())
+    rows = map(positions.__getitem__, itertools.count())
     return _batches(source, rows, canvas_size, workers, on_bad_image)
 
 
@@ -196,7 +196,7 @@ def _read(
     bad: list[BadImage] = []
     shape = (size, canvas_size, canvas_size, 3)
     # If anything raises, the run ends, and with it a worker and its blocks.
-    block = None if blocks is None else shared_memory.take(blocks, shape)
+    block = None if blocks is None else take(blocks, shape)
     canvases = np.empty(shape, np.uint8) if block is None else block.pixels
     batch = {
         "canvas": canvases if block is None else block,
@@ -323,11 +323,9 @@ def _told(
             on_bad_image(each)
         return batch
 
-    try:
+    with contextlib.closing(results):
         # Not a loop: its variables would hold on to a batch while the next is awaited.
         yield from map(tell, results)
-    finally:
-        results.close()
 
 
 def prefetch_to_device(

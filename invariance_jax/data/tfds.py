@@ -71,10 +71,7 @@ class TfdsSource:
         _check_features(info.features, name, label_feature)
         self._spans = resolve(split, {key: each.shard_lengths for key, each in info.splits.items()})
         self._whole = {key: range(each.num_examples) for key, each in info.splits.items()}
-        self._files = {
-            span.split: [each.filename for each in info.splits[span.split].file_instructions]
-            for span in self._spans
-        }
+        self._files = {each: info.splits[each].file_instructions for each, _ in self._spans}
         self._parts = info.splits[split].file_instructions
         there = set(os.listdir(self._folder))
         missing = [each for each in self._parts if each.basename() not in there]
@@ -127,7 +124,7 @@ class TfdsSource:
             DataError: A record cannot be read.
         """
         labels = self._scanned_labels()
-        self._keep_labels(self._folder, self._spans[0], labels)
+        self._keep_labels(labels, self._folder)
         return labels
 
     def _features(self, index: int) -> Features:
@@ -137,11 +134,13 @@ class TfdsSource:
             # TFDS's own decoding costs ten times as much as this and gives the same bytes.
             return tf_example_pb2.Example.FromString(self._records[index]).features.feature
         except _READING_ERRORS as error:
-            places = ((part, record) for part in self._parts for record in range(part.take))
-            part, record = next(itertools.islice(places, index, None))
+            for part in self._parts:
+                if index < part.take:
+                    break
+                index -= part.take
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"cannot read record {part.skip + record} of {part.filename}: {reason}; the file "
+                f"cannot read record {part.skip + index} of {part.filename}: {reason}; the file "
                 "is damaged: copy or prepare it again"
             ) from error
 
@@ -150,8 +149,7 @@ class TfdsSource:
 
     def _name(self, index: int, features: Features) -> str:
         """The file name, or the position in the whole split, the same in every part of it."""
-        file_name = features["file_name"].bytes_list.value if self._has_file_names else ()
-        if file_name and file_name[0]:
+        if self._has_file_names and any(file_name := features["file_name"].bytes_list.value):
             return file_name[0].decode()
         for span in self._spans:
             if index < len(span.positions):
@@ -186,13 +184,9 @@ class TfdsSource:
         kept = [self._kept_labels(span) for span in self._spans]
         if all(part is not None for part in kept):
             return np.concatenate(kept)
-        labels, start = self._scanned_labels(), 0
-        cache = _cache_folder(self._folder)
+        labels = self._scanned_labels()
         try:
-            for span in self._spans:
-                stop = start + len(span.positions)
-                self._keep_labels(cache, span, labels[start:stop])
-                start = stop
+            self._keep_labels(labels, _cache_folder(self._folder))
         except OSError as error:
             # A help, not a need.
             distributed.say(
@@ -219,12 +213,12 @@ class TfdsSource:
                 continue  # absent, or damaged
         return None
 
-    def _keep_labels(
-        self, folder: pathlib.Path, span: Span, labels: Int32[np.ndarray, " image"]
-    ) -> None:
-        path = folder / self._label_file(span)
-        with files.atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, labels=labels, identity=self._identity(span.split))
+    def _keep_labels(self, labels: Int32[np.ndarray, " image"], folder: pathlib.Path) -> None:
+        ends = np.cumsum([len(span.positions) for span in self._spans])
+        for span, part in zip(self._spans, np.split(labels, ends[:-1]), strict=True):
+            path = folder / self._label_file(span)
+            with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, labels=part, identity=self._identity(span.split))
 
     def _label_file(self, span: Span) -> str:
         first, last = span.positions[0], span.positions[-1]
@@ -233,8 +227,8 @@ class TfdsSource:
 
     def _identity(self, split: str) -> str:
         """What the labels are read from: a data set prepared anew has other files."""
-        paths = [pathlib.Path(each) for each in self._files[split]]
-        return json.dumps([(path.name, path.stat().st_size) for path in paths])
+        parts = self._files[split]
+        return json.dumps([(each.basename(), os.path.getsize(each.filename)) for each in parts])
 
 
 def _cache_folder(folder: pathlib.Path) -> pathlib.Path:
@@ -307,15 +301,9 @@ def _check_features(
 ) -> None:
     by_name = features if isinstance(features, tfds.features.FeaturesDict) else {}
     kinds = {key: type(feature).__name__ for key, feature in by_name.items()}
-    if kinds.get("image") != "Image":
+    if kinds.get("image") != "Image" or kinds.get(label_feature) != "ClassLabel":
+        found = ", ".join(f"{key} ({kind})" for key, kind in sorted(kinds.items()))
         raise UserError(
-            f"config.data.name {name!r}: feature 'image' is {kinds.get('image', 'not there')}; "
-            f"expected Image; found: {', '.join(kinds) or type(features).__name__}"
-        )
-    classes = [key for key, kind in kinds.items() if kind == "ClassLabel"]
-    if label_feature not in classes:
-        raise UserError(
-            f"config.data.label_feature {label_feature!r} of config.data.name {name!r} is "
-            f"{kinds.get(label_feature, 'not there')}; expected a ClassLabel: "
-            f"{', '.join(classes) or 'this data set has none'}"
+            f"config.data.name {name!r} has features {found or type(features).__name__}; expected "
+            f"image (Image) and, by config.data.label_feature, {label_feature} (ClassLabel)"
         )

@@ -252,6 +252,13 @@ def test_data_set_of_bad_images_only(pixel_source):
         train(source, 1, on_bad_image=lambda bad: None)
 
 
+@pytest.mark.parametrize("labels", [[0, -1], [0, 3]])
+def test_label_of_an_array_that_is_no_class(image_pixels, labels):
+    source = ArraySource([image_pixels(0)] * 2, labels, class_names="abc")
+    with pytest.raises(DataError, match=f"'image_00001'.* label {labels[1]}; expected 0 to 2"):
+        evaluation(source)
+
+
 @pytest.mark.parametrize("label", [-1, 7])
 def test_missing_label_is_an_error(pixel_source, label):
     with pytest.raises(DataError, match=f"'pixels_0'.* label {label}; expected 0 to 6"):
