@@ -1,40 +1,44 @@
 """Batches in an order that depends on the seed and the step, and on nothing else.
 
-Grain, which takes seconds to import, is imported by the functions that need it.
+Worker processes import this module: Grain and JAX, which take seconds, are imported where used.
 """
 
 import collections
+import contextlib
 import functools
 import gc
+import itertools
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypedDict
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
-import jax
 import numpy as np
-from absl import flags
 from jaxtyping import Bool, Int, Int32, UInt8
 
 from invariance_jax.data.decode import BadImage, decode
-from invariance_jax.data.shared_memory import (
-    CanvasPool,
-    LentCanvases,
-    OwnCanvases,
-    Shape,
-    check_shared_memory,
-)
+from invariance_jax.data.shared_memory import Block, take
 from invariance_jax.data.sources import DataError, Example, Source
 from invariance_jax.errors import UserError
 
 if TYPE_CHECKING:
-    import grain
+    import jax
+
+T = TypeVar("T")
+R = TypeVar("R")
+Positions = Int[np.ndarray, " batch"]
 
 # Every thread holds a batch of canvases, some 200 MB at 256 images of 512 pixels.
 _MOST_THREADS = 16
 # More in a row are no accident: the data set is broken.
 _MOST_BAD_IN_A_ROW = 100
-_LEAST_SHARED_BYTES = 2**16
+# One that it reads, one that waits to be looked at.
+_BATCHES_PER_WORKER = 2
+# Whether to stop, and when, is decided there: a run that is told to stop saves first.
+_FOR_THE_MAIN_THREAD = (signal.SIGTERM, signal.SIGINT)
 
 
 class Batch(TypedDict):
@@ -84,8 +88,7 @@ def train_batches(
         seed: Of the permutations, at least 0.
         start_step: Step of the first batch.
         workers: Processes that decode, each whole batches; 0 for threads of this process. They
-            are spawned: a script that uses them needs `if __name__ == "__main__"`, and a
-            container needs shared memory for two batches per worker.
+            are spawned: a script that uses them needs `if __name__ == "__main__"`.
         process_index: Which part of the global batch.
         process_count: How many parts there are.
         on_bad_image: Called for every image that cannot be decoded, each time it is met; the
@@ -96,8 +99,7 @@ def train_batches(
         Batches for step `start_step`, `start_step + 1`, ...
 
     Raises:
-        UserError: `batch_size` is not divisible by `process_count`, the source has no labels, or
-            the machine has too little shared memory for the workers.
+        UserError: `batch_size` is not divisible by `process_count`, or the source has no labels.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     import grain
@@ -111,7 +113,8 @@ def train_batches(
     first = start_step * process_count + process_index
     # Without drop_remainder Grain computes the length in floating point, which overflows.
     positions = stream.batch(local_size, drop_remainder=True)[first::process_count]
-    return _batches(source, positions, local_size, canvas_size, workers, on_bad_image)
+    rows = map(positions.__getitem__, itertools.count())
+    return _batches(source, rows, canvas_size, workers, on_bad_image)
 
 
 def evaluation_batches(
@@ -141,8 +144,7 @@ def evaluation_batches(
         `ceil(len(source) / batch_size)` batches.
 
     Raises:
-        UserError: `batch_size` is not divisible by `process_count`, or the machine has too
-            little shared memory for the workers.
+        UserError: `batch_size` is not divisible by `process_count`.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
     local_size = _local_size(batch_size, process_count)
@@ -171,13 +173,9 @@ def batches_at(
         One batch for each row of `positions`.
 
     Raises:
-        UserError: The machine has too little shared memory for the workers.
         DataError: On iteration: an image cannot be decoded or has no label.
     """
-    import grain
-
-    rows = grain.MapDataset.source(positions)
-    return _batches(source, rows, positions.shape[1], canvas_size, workers, None)
+    return _batches(source, positions, canvas_size, workers, None)
 
 
 def _local_size(batch_size: int, process_count: int) -> int:
@@ -190,27 +188,25 @@ def _local_size(batch_size: int, process_count: int) -> int:
 
 
 def _read(
-    source: Source,
-    canvas_size: int,
-    take: Callable[[Shape], OwnCanvases | LentCanvases],
-    skip: bool,
-    positions: Int[np.ndarray, " batch"],
-) -> tuple[dict[str, Any], tuple[BadImage, ...]]:
+    source: Source, canvas_size: int, skip: bool, blocks: list[Block] | None, positions: Positions
+) -> tuple[Batch, list[BadImage]]:
     """Decodes the images at `positions`; positions after the end are padding."""
     size = len(positions)
     index = np.minimum(positions, len(source) - 1).astype(np.int32)
     bad: list[BadImage] = []
-    # If anything raises, the run ends, and with it a worker's pool.
-    canvases = take((size, canvas_size, canvas_size, 3))
+    shape = (size, canvas_size, canvas_size, 3)
+    # If anything raises, the run ends, and with it a worker and its blocks.
+    block = None if blocks is None else take(blocks, shape)
+    canvases = np.empty(shape, np.uint8) if block is None else block.pixels
     batch = {
-        "canvas": canvases,
+        "canvas": canvases if block is None else block,
         "height": np.zeros(size, np.int32),
         "width": np.zeros(size, np.int32),
         "label": np.zeros(size, np.int32),
         "index": index,
         "mask": positions < len(source),
     }
-    for row, canvas in enumerate(canvases.pixels):
+    for row, canvas in enumerate(canvases):
         index[row], example, pixels = _decoded(source, canvas_size, int(index[row]), skip, bad)
         height, width = pixels.shape[:2]
         # Written in place: a batch of canvases is large, and stacking would copy it.
@@ -219,7 +215,7 @@ def _read(
         canvas[height:] = 0
         batch["height"][row], batch["width"][row] = height, width
         batch["label"][row] = example["label"]
-    return batch, tuple(bad)
+    return batch, bad
 
 
 def _decoded(
@@ -251,61 +247,92 @@ def _decoded(
 
 def _batches(
     source: Source,
-    positions: "grain.MapDataset[Int[np.ndarray, ' batch']]",
-    local_size: int,
+    rows: Iterable[Positions],
     canvas_size: int,
     workers: int,
     on_bad_image: Callable[[BadImage], object] | None,
 ) -> Iterator[Batch]:
-    """Runs the pipeline; its threads and processes end with the iterator."""
-    import grain
-
-    # Each worker has a pool of its own; threads take new memory.
-    take = CanvasPool().take if workers else OwnCanvases
-    batches = positions.map(
-        functools.partial(_read, source, canvas_size, take, on_bad_image is not None)
-    )
+    """Reads the images at the positions in each row."""
+    read = functools.partial(_read, source, canvas_size, on_bad_image is not None)
     if workers:
-        check_shared_memory(workers, local_size, canvas_size)
-        # Grain's worker processes read absl flags, which only absl's own main function parses.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-        # Labels and sizes are pickled: a file of shared memory for each would cost more.
-        dataset = grain.experimental.WithOptionsIterDataset(
-            batches.to_iter_dataset(options),
-            grain.experimental.DatasetOptions(min_shm_size=_LEAST_SHARED_BYTES),
-        ).mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        executor: Executor = ProcessPoolExecutor(
+            workers, multiprocessing.get_context("spawn"), _begin_worker, (read,)
+        )
+        results = _in_order(executor, _read_in_worker, rows, _BATCHES_PER_WORKER * workers)
     else:
         threads = min(_MOST_THREADS, os.cpu_count() or 1)
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-        dataset = batches.to_iter_dataset(options)
-    return _closing(dataset, on_bad_image)
+        executor = ThreadPoolExecutor(threads, "decode")
+        results = _in_order(executor, functools.partial(read, None), rows, threads)
+    return _told(results, on_bad_image)
 
 
-def _closing(dataset: Any, on_bad_image: Callable[[BadImage], object] | None) -> Iterator[Batch]:
-    iterator = iter(dataset)
+# What a worker process is there for; stays None in every other process.
+_read_of_this_worker: Callable[[Positions], tuple[Batch, list[BadImage]]] | None = None
+
+
+def _begin_worker(read: Callable[[list[Block], Positions], tuple[Batch, list[BadImage]]]) -> None:
+    """Makes this process one that reads until the main process ends it or is gone itself."""
+    global _read_of_this_worker
+    _read_of_this_worker = functools.partial(read, [])
+    for number in _FOR_THE_MAIN_THREAD:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_main_process, daemon=True).start()
+
+
+def _end_with_the_main_process() -> None:
+    # Returns when the system closes the other end of a pipe, whatever killed that process.
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _leave_signals_to_the_main_thread() -> None:
+    """For a thread that starts workers: they inherit it, and are safe while they still import."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_MAIN_THREAD)
+
+
+def _read_in_worker(positions: Positions) -> tuple[Batch, list[BadImage]]:
+    return _read_of_this_worker(positions)
+
+
+def _in_order(
+    executor: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Generator[R, None, None]:
+    """A function of each item, `ahead` of them at once; the executor ends with the iterator."""
+    queue: collections.deque[Future[R]] = collections.deque()
+    rest = iter(items)
     try:
-        # Not a loop: its variables would hold on to a batch while the next is awaited.
-        yield from map(functools.partial(_finished, on_bad_image), iterator)
+        while True:
+            for item in itertools.islice(rest, ahead - len(queue)):
+                queue.append(executor.submit(function, item))
+            if not queue:
+                return
+            yield queue.popleft().result()
     finally:
-        iterator.close()
+        executor.shutdown(cancel_futures=True)
 
 
-def _finished(
+def _told(
+    results: Generator[tuple[Batch, list[BadImage]], None, None],
     on_bad_image: Callable[[BadImage], object] | None,
-    read: tuple[dict[str, Any], tuple[BadImage, ...]],
-) -> Batch:
-    """The batch with its canvases, of which the bad images have been told."""
-    batch, bad = read
-    for each in bad:
-        on_bad_image(each)
-    return Batch({**batch, "canvas": batch["canvas"].keep()})
+) -> Generator[Batch, None, None]:
+    """The batches, of which the bad images have been told."""
+
+    def tell(result: tuple[Batch, list[BadImage]]) -> Batch:
+        batch, bad = result
+        for each in bad:
+            on_bad_image(each)
+        return batch
+
+    with contextlib.closing(results):
+        # Not a loop: its variables would hold on to a batch while the next is awaited.
+        yield from map(tell, results)
 
 
 def prefetch_to_device(
-    batches: Iterable[Mapping[str, np.ndarray]], sharding: jax.sharding.NamedSharding, size: int = 2
-) -> Iterator[dict[str, jax.Array]]:
+    batches: Iterable[Mapping[str, np.ndarray]],
+    sharding: "jax.sharding.NamedSharding",
+    size: int = 2,
+) -> Iterator[dict[str, "jax.Array"]]:
     """Moves batches to the devices ahead of their use, in a thread of its own.
 
     Neither waiting for a batch nor copying it, 200 MB for 256 canvases of 512 pixels, then keeps
@@ -320,35 +347,28 @@ def prefetch_to_device(
     Yields:
         Global arrays [batch, ...], in order. What `batches` raises is raised here, in its place.
     """
+    import jax
+
     iterator = iter(batches)
 
-    def move() -> dict[str, jax.Array] | None:
+    def move(_: None) -> dict[str, jax.Array] | None:
         batch = next(iterator, None)
-        if batch is None:
-            return None
-        return {
+        return batch and {
             name: jax.make_array_from_process_local_data(sharding, array)
             for name, array in batch.items()
         }
 
     # One thread only: it keeps the order.
-    executor = ThreadPoolExecutor(1, "prefetch_to_device")
-    queue: collections.deque[Future[dict[str, jax.Array] | None]] = collections.deque()
+    executor = ThreadPoolExecutor(1, "prefetch_to_device", _leave_signals_to_the_main_thread)
+    moved = _in_order(executor, move, itertools.repeat(None), size + 1)
     try:
-        while True:
-            while len(queue) <= size:
-                queue.append(executor.submit(move))
-            moved = queue.popleft().result()
-            if moved is None:
-                return
-            yield moved
+        yield from itertools.takewhile(lambda batch: batch is not None, moved)
     finally:
         # What is running must end before the iterator under it can be closed.
-        executor.shutdown(cancel_futures=True)
+        moved.close()
         if isinstance(iterator, Generator):
             iterator.close()
-        # The last batches hang in reference cycles of Grain's and in JAX's list of host memory to
-        # free: hundreds of MB, shared memory among them, until Python happens to look.
-        queue.clear()
+        # The last batches hang in JAX's list of host memory to free: hundreds of MB, shared memory
+        # among them, until Python happens to look.
         moved = iterator = None
         gc.collect()

@@ -30,8 +30,9 @@ def decode(
     """Decodes an image and shrinks it if a side is longer than the canvas.
 
     Grey, palette, CMYK and transparent images become RGB as Pillow converts them (alpha is
-    dropped). The EXIF orientation is not applied, as torchvision's `ImageFolder` does not.
-    simplejpeg decodes what it can, with the pixels that Pillow would give; Pillow does the rest.
+    dropped); of 16 bits the upper 8 are kept. The EXIF orientation is not applied, as torchvision's
+    `ImageFolder` does not. simplejpeg decodes what it can, with the pixels that Pillow would give;
+    Pillow does the rest.
 
     Args:
         image: An encoded file, or RGB pixels.
@@ -42,7 +43,8 @@ def decode(
         antialias, aspect kept, no side under 1) so that the longer side is `canvas_size`.
 
     Raises:
-        DataError: The bytes are no image, or the array has another shape or dtype.
+        DataError: The bytes are no image or one of 32-bit numbers, or the array has another shape
+            or dtype.
     """
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
@@ -97,12 +99,26 @@ def _decode_any(
             opened.load()
             # Alpha is dropped; left there, Pillow warns about some transparent palettes.
             opened.info.pop("transparency", None)
-            return np.asarray(_resized(opened.convert("RGB"), size))
+            return np.asarray(_resized(_grey_of_8_bits(opened).convert("RGB"), size))
     except UnidentifiedImageError as error:
         # Pillow's own words show a memory address.
         raise DataError(f"cannot decode {len(image)} bytes: no image format known") from error
     except _DECODING_ERRORS as error:
         raise DataError(f"cannot decode {len(image)} bytes: {error}") from error
+
+
+def _grey_of_8_bits(image: Image.Image) -> Image.Image:
+    """Makes 8 bits of 16, which Pillow's own conversion would cut off at 255."""
+    # Portable greymaps of more than 8 bits arrive as 16 in 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        # The upper byte: so TensorFlow does, and Pillow with colours of 16 bits.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"its pixels are 32-bit numbers (mode {image.mode}), of which nobody knows the range; "
+            "expected 8 or 16 bits"
+        )
+    return image
 
 
 def _fitted_size(width: int, height: int, canvas_size: int) -> tuple[int, int]:

@@ -236,7 +236,7 @@ class ArraySource:
 
         Raises:
             UserError: There is no image, an image has another shape, dtype or range, or there are
-                not as many labels or names as images, or a label is out of range.
+                not as many labels or names as images.
         """
         whole = hasattr(images, "shape")
         self._images = np.asarray(images) if whole else [np.asarray(each) for each in images]
@@ -260,12 +260,6 @@ class ArraySource:
         self.name, self.split = "arrays", "all"
         self.class_names = tuple(class_names)
         self.num_classes = len(self.class_names)
-        wrong = (self._labels < 0) | (self._labels >= self.num_classes)
-        if self.has_labels and wrong.any():
-            index = int(wrong.argmax())
-            raise UserError(
-                f"labels[{index}] is {self._labels[index]}; expected 0 to {self.num_classes - 1}"
-            )
 
     def __len__(self) -> int:
         """Number of images."""

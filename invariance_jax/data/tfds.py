@@ -23,7 +23,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import Int32
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
-from invariance_jax import files, progress
+from invariance_jax import files
 from invariance_jax.data.sources import (
     DEFAULT_LABEL,
     DataError,
@@ -71,10 +71,7 @@ class TfdsSource:
         _check_features(info.features, name, label_feature)
         self._spans = resolve(split, {key: each.shard_lengths for key, each in info.splits.items()})
         self._whole = {key: range(each.num_examples) for key, each in info.splits.items()}
-        self._files = {
-            span.split: [each.filename for each in info.splits[span.split].file_instructions]
-            for span in self._spans
-        }
+        self._files = {each: info.splits[each].file_instructions for each, _ in self._spans}
         self._parts = info.splits[split].file_instructions
         there = set(os.listdir(self._folder))
         missing = [each for each in self._parts if each.basename() not in there]
@@ -127,7 +124,7 @@ class TfdsSource:
             DataError: A record cannot be read.
         """
         labels = self._scanned_labels()
-        self._keep_labels(self._folder, self._spans[0], labels)
+        self._keep_labels(labels, self._folder)
         return labels
 
     def _features(self, index: int) -> Features:
@@ -137,11 +134,13 @@ class TfdsSource:
             # TFDS's own decoding costs ten times as much as this and gives the same bytes.
             return tf_example_pb2.Example.FromString(self._records[index]).features.feature
         except _READING_ERRORS as error:
-            places = ((part, record) for part in self._parts for record in range(part.take))
-            part, record = next(itertools.islice(places, index, None))
+            for part in self._parts:
+                if index < part.take:
+                    break
+                index -= part.take
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"cannot read record {part.skip + record} of {part.filename}: {reason}; the file "
+                f"cannot read record {part.skip + index} of {part.filename}: {reason}; the file "
                 "is damaged: copy or prepare it again"
             ) from error
 
@@ -150,8 +149,7 @@ class TfdsSource:
 
     def _name(self, index: int, features: Features) -> str:
         """The file name, or the position in the whole split, the same in every part of it."""
-        file_name = features["file_name"].bytes_list.value if self._has_file_names else ()
-        if file_name and file_name[0]:
+        if self._has_file_names and any(file_name := features["file_name"].bytes_list.value):
             return file_name[0].decode()
         for span in self._spans:
             if index < len(span.positions):
@@ -162,6 +160,8 @@ class TfdsSource:
 
     def _scan(self, value: Callable[[int, Features], T], description: str) -> list[T]:
         """Reads all records in several threads, with a bar, and takes one value of each."""
+        # Loads JAX, which worker processes, who need this module, do without.
+        from invariance_jax import progress
 
         def chunk(start: int) -> list[T]:
             part = range(len(self))[start : start + _CHUNK]
@@ -179,14 +179,20 @@ class TfdsSource:
 
     @functools.cached_property
     def _labels(self) -> Int32[np.ndarray, " image"]:
+        from invariance_jax import distributed
+
         kept = [self._kept_labels(span) for span in self._spans]
         if all(part is not None for part in kept):
             return np.concatenate(kept)
-        labels, start = self._scanned_labels(), 0
-        for span in self._spans:
-            stop = start + len(span.positions)
-            self._keep_labels(_cache_folder(self._folder), span, labels[start:stop])
-            start = stop
+        labels = self._scanned_labels()
+        try:
+            self._keep_labels(labels, _cache_folder(self._folder))
+        except OSError as error:
+            # A help, not a need.
+            distributed.say(
+                f"the labels of {self.name} {self.split} cannot be kept ({error}), so the next run "
+                "reads them again; XDG_CACHE_HOME may name a folder that can be written"
+            )
         return labels
 
     def _scanned_labels(self) -> Int32[np.ndarray, " image"]:
@@ -207,12 +213,12 @@ class TfdsSource:
                 continue  # absent, or damaged
         return None
 
-    def _keep_labels(
-        self, folder: pathlib.Path, span: Span, labels: Int32[np.ndarray, " image"]
-    ) -> None:
-        path = folder / self._label_file(span)
-        with files.atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, labels=labels, identity=self._identity(span.split))
+    def _keep_labels(self, labels: Int32[np.ndarray, " image"], folder: pathlib.Path) -> None:
+        ends = np.cumsum([len(span.positions) for span in self._spans])
+        for span, part in zip(self._spans, np.split(labels, ends[:-1]), strict=True):
+            path = folder / self._label_file(span)
+            with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, labels=part, identity=self._identity(span.split))
 
     def _label_file(self, span: Span) -> str:
         first, last = span.positions[0], span.positions[-1]
@@ -221,13 +227,15 @@ class TfdsSource:
 
     def _identity(self, split: str) -> str:
         """What the labels are read from: a data set prepared anew has other files."""
-        paths = [pathlib.Path(each) for each in self._files[split]]
-        return json.dumps([(path.name, path.stat().st_size) for path in paths])
+        parts = self._files[split]
+        return json.dumps([(each.basename(), os.path.getsize(each.filename)) for each in parts])
 
 
 def _cache_folder(folder: pathlib.Path) -> pathlib.Path:
     """The user's cache, as the XDG standard places it, one folder for each data set."""
-    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    # Where nobody knows a home, as in some containers, `~` stays: no folder that can be made.
+    home = os.path.join("/", os.path.expanduser("~/.cache"))
+    root = os.environ.get("XDG_CACHE_HOME") or home
     which = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     return pathlib.Path(root) / "invariance_jax" / which
 
@@ -262,8 +270,20 @@ def _find_folder(name: str, data_dir: str) -> pathlib.Path:
 
 def _info(folder: pathlib.Path, name: str) -> tfds.core.DatasetInfo:
     """What TFDS wrote of a data set beside its records."""
-    # tfds.data_source would look for the data set's code and its download first.
-    info = tfds.builder_from_directory(folder).info
+    file = folder / "features.json"
+    try:
+        tfds.features.FeaturesDict.from_config(folder)
+        file = folder / "dataset_info.json"
+        # tfds.data_source would look for the data set's code and its download first.
+        info = tfds.builder_from_directory(folder).info
+        if not info.splits:
+            raise ValueError("no split is in it")
+    # TFDS and protobuf raise whatever they come upon.
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{file} is damaged: {reason}; copy or prepare the data set again"
+        ) from error
     formats = sorted(each.value for each in info.available_file_formats())
     if "array_record" not in formats:
         raise UserError(
@@ -271,6 +291,8 @@ def _info(folder: pathlib.Path, name: str) -> tfds.core.DatasetInfo:
             "array_record: prepare it in another data_dir with "
             f"`tfds build {name} --file_format=array_record --data_dir=FOLDER`"
         )
+    # Files of several formats may lie there; TFDS would open those that were made first.
+    info.set_file_format("array_record", override=True, override_if_initialized=True)
     return info
 
 
@@ -279,15 +301,9 @@ def _check_features(
 ) -> None:
     by_name = features if isinstance(features, tfds.features.FeaturesDict) else {}
     kinds = {key: type(feature).__name__ for key, feature in by_name.items()}
-    if kinds.get("image") != "Image":
+    if kinds.get("image") != "Image" or kinds.get(label_feature) != "ClassLabel":
+        found = ", ".join(f"{key} ({kind})" for key, kind in sorted(kinds.items()))
         raise UserError(
-            f"config.data.name {name!r}: feature 'image' is {kinds.get('image', 'not there')}; "
-            f"expected Image; found: {', '.join(kinds) or type(features).__name__}"
-        )
-    classes = [key for key, kind in kinds.items() if kind == "ClassLabel"]
-    if label_feature not in classes:
-        raise UserError(
-            f"config.data.label_feature {label_feature!r} of config.data.name {name!r} is "
-            f"{kinds.get(label_feature, 'not there')}; expected a ClassLabel: "
-            f"{', '.join(classes) or 'this data set has none'}"
+            f"config.data.name {name!r} has features {found or type(features).__name__}; expected "
+            f"image (Image) and, by config.data.label_feature, {label_feature} (ClassLabel)"
         )

@@ -56,8 +56,12 @@ def write_dataset(
     file_format: str = "array_record",
     labels: list[int] | None = None,
     images: list[bytes] | None = None,
+    first_format: str | None = None,
 ) -> pathlib.Path:
-    """Writes a data set; images are numbered on over files and splits."""
+    """Writes a data set; images are numbered on over files and splits.
+
+    With `first_format` it says of itself that it was made in that format and converted.
+    """
     splits = {"train": [4, 3], "test": [5]} if splits is None else splits
     features = {"image": IMAGE, "label": LABEL} if features is None else features
     if file_names:
@@ -81,7 +85,8 @@ def write_dataset(
     info = {
         "name": name.split("/")[0],
         "version": version,
-        "fileFormat": file_format,
+        "fileFormat": first_format or file_format,
+        "alternativeFileFormats": [file_format] if first_format else [],
         "splits": [
             {
                 "name": split,

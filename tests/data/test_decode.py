@@ -174,6 +174,35 @@ def test_grey():
     assert np.abs(decode(file, 16).astype(int) - expected).max() <= 3
 
 
+# What lies between two grey levels of 8 bits belongs to the lower one.
+DEEP = (np.arange(0, 65536, 257, dtype=np.uint16) // 256 * 256 + 200).reshape(16, 16)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        encoded(Image.fromarray(DEEP), "PNG"),
+        encoded(Image.fromarray(DEEP), "TIFF"),
+        encoded(Image.fromarray(DEEP.astype(">u2")), "TIFF"),
+        b"P5 16 16 65535\n" + DEEP.astype(">u2").tobytes(),
+    ],
+    ids=["png", "tiff", "big-endian tiff", "pgm"],
+)
+def test_16_bits_of_grey_keep_the_upper_8(file):
+    expected = np.repeat((DEEP // 256).astype(np.uint8)[..., None], 3, -1)
+    assert np.array_equal(np.unique(expected), np.arange(256))
+    np.testing.assert_array_equal(decode(file, 16), expected)
+    shrunk = Image.fromarray(expected).resize((8, 8), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(decode(file, 8), np.asarray(shrunk))
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "F"), (np.int32, "I")])
+def test_32_bit_numbers_are_refused(dtype, mode):
+    file = encoded(Image.fromarray((DEEP / 65535).astype(dtype)), "TIFF")
+    with pytest.raises(DataError, match=rf"cannot decode .* 32-bit numbers \(mode {mode}\), of "):
+        decode(file, 16)
+
+
 def test_cmyk_jpeg():
     cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     pixels = decode(encoded(cmyk, "JPEG", quality=100), 16)

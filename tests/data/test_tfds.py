@@ -1,7 +1,9 @@
 """TFDS data sets: images, ids, labels that are read once and never those of other data; errors."""
 
 import io
+import pathlib
 import pickle
+import pwd
 import subprocess
 import sys
 
@@ -141,13 +143,20 @@ def test_class_under_another_name(tmp_path, dataset_writer, feature_json):
     source = load_source("tiny", "train", data_dir=str(tmp_path), label_feature="original_label")
     assert [source[i]["label"] for i in range(7)] == [0, 1, 2, 0, 1, 2, 0]
     assert source.class_names == ("ant", "bee", "cow")
-    check_error("ClassLabel: original_label$", data_dir=str(tmp_path))
+    check_error(
+        r"^config.data.name 'tiny' has features image \(Image\), original_label "
+        r"\(ClassLabel\); expected .* by config.data.label_feature, label \(ClassLabel\)$",
+        data_dir=str(tmp_path),
+    )
 
 
 def test_feature_that_is_no_class(tmp_path, dataset_writer, feature_json):
     features = {"image": feature_json["image"], "label": feature_json["text"]}
     dataset_writer(tmp_path, features=features)
-    check_error("label_feature 'label' .* is Text; expected a ClassLabel", data_dir=str(tmp_path))
+    check_error(
+        r"features image \(Image\), label \(Text\); .*label_feature, label \(ClassLabel\)$",
+        data_dir=str(tmp_path),
+    )
 
 
 @pytest.mark.parametrize(("split", "index"), [("train[2:]", 3), ("train[5:]", 0)])
@@ -228,11 +237,52 @@ def test_stored_in_another_format(tmp_path, dataset_writer):
     check_error("stored as tfrecord.*--file_format=array_record", data_dir=str(tmp_path))
 
 
+def test_converted_beside_another_format(tmp_path, dataset_writer, image_pixels):
+    """`tfds convert_format` leaves the first files there and goes on calling them its format."""
+    folder = dataset_writer(tmp_path, first_format="tfrecord")
+    for shard in range(2):
+        (folder / f"tiny-train.tfrecord-{shard:05d}-of-00002").write_bytes(b"records")
+    source = load_source("tiny", "train[3:5]+test[:1]", data_dir=str(tmp_path))
+    assert source.labels().tolist() == [0, 1, 1]
+    for pixels, number in zip(contents(source), (3, 4, 7), strict=True):
+        np.testing.assert_array_equal(pixels, image_pixels(number))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        (
+            "dataset_info.json",
+            b'{"name": "tiny", "vers',
+            "Failed to load JSON: Unterminated string",
+        ),
+        ("dataset_info.json", b"{}", "Invalid version ''"),
+        ("dataset_info.json", b'{"name": "tiny", "version": "1.0.0"}', "no split is in it; copy"),
+        ("dataset_info.json", b"\xfc\x01", "'utf-8' codec can't decode byte 0xfc"),
+        ("features.json", b"\xfc\x01", "'utf-8' codec can't decode byte 0xfc"),
+        ("features.json", b"{", "Expecting property name"),
+        ("features.json", b"{}", "Python class name must contain a dot"),
+    ],
+)
+def test_damaged_description_is_named(tmp_path, dataset_writer, file, content, reason):
+    path = dataset_writer(tmp_path) / file
+    path.write_bytes(content)
+    check_error(f"^{path} is damaged: {reason}", data_dir=str(tmp_path))
+
+
+def test_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for url in ("gs://bucket/data", "s3://bucket/data", "hdfs://namenode/data"):
+        check_error(f"^config.data.data_dir '{url}' is not a folder here;.*mount", data_dir=url)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_feature(tmp_path, dataset_writer, feature_json):
     features = {"image": feature_json["image"], "words": feature_json["text"]}
     dataset_writer(tmp_path, features=features)
     check_error(
-        "label_feature 'label' of config.data.name 'tiny' is not there; .* has none$",
+        r"^config.data.name 'tiny' has features image \(Image\), words \(Text\); expected "
+        r"image \(Image\) and, by config.data.label_feature, label \(ClassLabel\)$",
         data_dir=str(tmp_path),
     )
 
@@ -240,7 +290,10 @@ def test_missing_feature(tmp_path, dataset_writer, feature_json):
 def test_feature_of_another_kind(tmp_path, dataset_writer, feature_json):
     features = {"image": feature_json["text"], "label": feature_json["label"]}
     dataset_writer(tmp_path, features=features)
-    check_error("feature 'image' is Text; expected Image", data_dir=str(tmp_path))
+    check_error(
+        r"features image \(Text\), label \(ClassLabel\); expected image \(Image\)",
+        data_dir=str(tmp_path),
+    )
 
 
 def test_incomplete_copy(tmp_path, dataset_writer):
@@ -316,6 +369,33 @@ def test_they_are_read_once_and_the_data_folder_is_left_alone(
     assert load_source("tiny", "train[3:]", data_dir=str(tmp_path)).labels().tolist() == LABELS[3:7]
     with pytest.raises(AssertionError):
         load_source("tiny", "test", data_dir=str(tmp_path)).labels()
+
+
+def test_labels_that_cannot_be_kept_are_read_all_the_same(
+    tmp_path, dataset_writer, monkeypatch, records_read, capsys
+):
+    dataset_writer(tmp_path, labels=LABELS)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "cache"))
+    source = load_source("tiny", "train[2:6]", data_dir=str(tmp_path))
+    assert source.labels().tolist() == source.labels().tolist() == LABELS[2:6]
+    assert len(records_read) == 4
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert said.startswith(
+        "the labels of tiny train[2:6] cannot be kept ([Errno 20] Not a directory"
+    )
+
+
+def test_cache_of_a_user_without_a_home(tmp_path, monkeypatch):
+    """No folder called `~` is made in the current one."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    cache = tfds._cache_folder(tmp_path)
+    assert cache.parent == pathlib.Path("/home/somebody/.cache/invariance_jax")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert tfds._cache_folder(tmp_path) == pathlib.Path("/~/.cache/invariance_jax") / cache.name
 
 
 def test_labels_beside_the_data_are_used(tmp_path, dataset_writer, cache, no_reading):
