@@ -241,8 +241,12 @@ class Driver:
                     shards[each.name].save(shard, arrays, each.matrices)
         devices.barrier("shards done")
         if shards is None:
+            gathered = {
+                each.name: self._of_all_processes(each, kept[each.name])
+                for each in self.measurements
+            }
             return [
-                (each, _joined(each, self._of_all_processes(each, kept[each.name])))
+                (each, _joined(each, [_as_loaded(each, shard) for shard in gathered[each.name]]))
                 for each in self.measurements
             ]
         if not distributed.is_lead():
@@ -364,6 +368,14 @@ class Driver:
             jax.tree.map(lambda x, i=i, n=n: np.asarray(x[i, :n]), gathered)
             for i, n in enumerate(counts)
         ]
+
+
+def _as_loaded(measurement: Measurement, shard: Found) -> Found:
+    """A shard that was never saved, as `Shards.load` would give it: its matrices by row."""
+    return {
+        name: np.moveaxis(x, 1, 0) if name in measurement.matrices else x
+        for name, x in shard.items()
+    }
 
 
 def _joined(measurement: Measurement, shards: Sequence[Found]) -> Found:

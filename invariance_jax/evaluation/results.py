@@ -1,4 +1,4 @@
-"""Result files: labelled arrays that know which model they came from, and what is read from them."""
+"""Result files: labelled arrays that know which model they came from, and what is read of them."""
 
 import hashlib
 import importlib.metadata
