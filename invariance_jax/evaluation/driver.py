@@ -99,7 +99,7 @@ class Driver:
         )
 
     @functools.cached_property
-    def _plan(self) -> tuple[Callable[..., Any], list[list[walk.Walk]]]:
+    def plan(self) -> tuple[Callable[..., Any], list[list[walk.Walk]]]:
         """The compiled program and every shard's batches."""
         shards = walk.walks(len(self.source), self.shard_size, self.permutation)
         # A small set fills no large batch.
@@ -213,7 +213,7 @@ class Driver:
         """
         variables = self.model.variables if variables is None else variables
         variables = devices.replicated_copy(variables, self.mesh, self._local)
-        program, batches = self._plan
+        program, batches = self.plan
         positions_of = [
             np.concatenate([each.positions[each.measured] for each in shard]) for shard in batches
         ]
