@@ -110,6 +110,7 @@ def measure(
         pooling=pooling,
         equivariance=equivariance,
         seed=seed,
+        show_progress=progress,
     )
     driver = Driver(
         model=model,

@@ -31,7 +31,7 @@ from invariance_jax.evaluation.measurement import (
     Seen,
     prepare,
 )
-from invariance_jax.evaluation.shards import Shards
+from invariance_jax.evaluation.shards import POSITIONS, Shards
 from invariance_jax.models import Model
 
 Found = dict[str, Any]
@@ -99,7 +99,7 @@ class Driver:
         )
 
     @functools.cached_property
-    def _plan(self) -> tuple[Callable[..., Any], list[list[walk.Walk]]]:
+    def plan(self) -> tuple[Callable[..., Any], list[list[walk.Walk]]]:
         """The compiled program and every shard's batches."""
         shards = walk.walks(len(self.source), self.shard_size, self.permutation)
         # A small set fills no large batch.
@@ -213,10 +213,13 @@ class Driver:
         """
         variables = self.model.variables if variables is None else variables
         variables = devices.replicated_copy(variables, self.mesh, self._local)
-        program, batches = self._plan
+        program, batches = self.plan
+        positions_of = [
+            np.concatenate([each.positions[each.measured] for each in shard]) for shard in batches
+        ]
         missing = {
             each.name: set(
-                range(len(batches)) if shards is None else shards[each.name].missing(len(batches))
+                range(len(batches)) if shards is None else shards[each.name].missing(positions_of)
             )
             for each in self.measurements
         }
@@ -225,20 +228,25 @@ class Driver:
         wanted = sorted(set().union(*missing.values()))
         mine = wanted[jax.process_index() :: jax.process_count()]
         kept: dict[str, list[Found]] = {each.name: [] for each in self.measurements}
-        for shard, positions, found in self._shards(program, variables, batches, mine):
+        for shard, found in self._shards(program, variables, batches, mine):
+            positions = positions_of[shard]
             names = [self.images.names[position] for position in positions]
             for each in self.measurements:
                 each.check(found[each.name], names)
             for each in self.measurements:
-                arrays = {"positions": positions, **found[each.name]}
+                arrays = {POSITIONS: positions, **found[each.name]}
                 if shards is None:
                     kept[each.name].append(arrays)
                 elif shard in missing[each.name]:
                     shards[each.name].save(shard, arrays, each.matrices)
         devices.barrier("shards done")
         if shards is None:
+            gathered = {
+                each.name: self._of_all_processes(each, kept[each.name])
+                for each in self.measurements
+            }
             return [
-                (each, _joined(each, self._of_all_processes(each, kept[each.name])))
+                (each, _joined(each, [_as_loaded(each, shard) for shard in gathered[each.name]]))
                 for each in self.measurements
             ]
         if not distributed.is_lead():
@@ -257,8 +265,8 @@ class Driver:
         variables: Any,
         batches: list[list[walk.Walk]],
         mine: Sequence[int],
-    ) -> Iterator[tuple[int, np.ndarray, dict[str, Found]]]:
-        """Each shard's number, the positions of its images and what was found of them."""
+    ) -> Iterator[tuple[int, dict[str, Found]]]:
+        """Each shard's number and what was found of its images."""
         rows = [(shard, each) for shard in mine for each in batches[shard]]
         if not rows:
             return
@@ -288,14 +296,12 @@ class Driver:
         ) as bar:
             fetched = devices.one_behind(results())
             for shard in mine:
-                parts, positions = [], []
+                parts = []
                 for each in batches[shard]:
                     found = next(fetched)
                     parts.append(jax.tree.map(lambda x, rows=each.measured: x[rows], found))
-                    positions.append(each.positions[each.measured])
-                    bar.update(len(positions[-1]))
-                joined = jax.tree.map(lambda *x: np.concatenate(x), *parts)
-                yield shard, np.concatenate(positions), joined
+                    bar.update(int(each.measured.sum()))
+                yield shard, jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
     def _look(self, variables: Any, batch: Mapping[str, Array]) -> tuple[Seen, Any]:
         """The images as they are, and what of them is carried to those that follow."""
@@ -345,14 +351,14 @@ class Driver:
             self._program(1), self.model.variables, self._abstract(self._local.size), self._last
         )
         nothing = {
-            "positions": np.zeros(0, np.int64),
+            POSITIONS: np.zeros(0, np.int64),
             **{
                 name: np.zeros((0, *x.shape[1:]), x.dtype)
                 for name, x in shapes[measurement.name].items()
             },
         }
         whole = jax.tree.map(lambda *x: np.concatenate(x), nothing, *mine)
-        count = len(whole["positions"])
+        count = len(whole[POSITIONS])
         counts = multihost_utils.process_allgather(np.int64(count))
         padded = jax.tree.map(
             lambda x: np.pad(x, [(0, counts.max() - count), *[(0, 0)] * (x.ndim - 1)]), whole
@@ -364,9 +370,17 @@ class Driver:
         ]
 
 
+def _as_loaded(measurement: Measurement, shard: Found) -> Found:
+    """A shard that was never saved, as `Shards.load` would give it: its matrices by row."""
+    return {
+        name: np.moveaxis(x, 1, 0) if name in measurement.matrices else x
+        for name, x in shard.items()
+    }
+
+
 def _joined(measurement: Measurement, shards: Sequence[Found]) -> Found:
     """All shards as one, in the source's order."""
-    positions = [shard["positions"] for shard in shards]
+    positions = [shard[POSITIONS] for shard in shards]
     if not positions:
         return {}
     order = np.argsort(np.concatenate(positions))
@@ -375,5 +389,5 @@ def _joined(measurement: Measurement, shards: Sequence[Found]) -> Found:
         if name in measurement.matrices
         else np.concatenate([shard[name] for shard in shards])[order]
         for name in shards[0]
-        if name != "positions"
+        if name != POSITIONS
     }

@@ -74,6 +74,7 @@ class Invariance(Measurement):
         equivariance: Whether equivariance alignment is measured too.
         seed: Of the permutation behind the baseline.
         per_class: Whether percentiles over the images of each class are added.
+        show_progress: Whether a bar is shown while equivariance is put together.
     """
 
     transforms: Mapping[str, Transform] = dataclasses.field(default_factory=lambda: TRANSFORMS)
@@ -85,6 +86,7 @@ class Invariance(Measurement):
     equivariance: bool = False
     seed: int = 0
     per_class: bool = False
+    show_progress: bool = True
 
     name = "invariance"
     least_images = 2
@@ -186,7 +188,7 @@ class Invariance(Measurement):
         # The magnitude is not mapped over: what depends on it alone (weights, indices) is computed
         # once and shared by the batch.
         branches = [
-            jax.vmap(self._show(each, network.normalize), (0, None))
+            jax.vmap(self.show(each, network.normalize), (0, None))
             for each in self.transforms.values()
         ]
         as_they_are = network.normalize(seen.image)[None]
@@ -195,12 +197,12 @@ class Invariance(Measurement):
             plain["prediction"] = jnp.argmax(seen.logits, axis=-1).astype(jnp.int32)
             plain["correct_unchanged"] = metrics.is_correct(seen.logits, seen.label)
 
-        def show(point: tuple[Array, Array]) -> Array:
+        def show_point(point: tuple[Array, Array]) -> Array:
             index, magnitude = point
             return jax.lax.switch(index, branches, seen, magnitude)
 
         def one_pass(_: None, points_of_pass: tuple[Array, Array]) -> tuple[None, dict[str, Array]]:
-            shown = jax.lax.map(show, points_of_pass)
+            shown = jax.lax.map(show_point, points_of_pass)
             # A transform may leave an image as it is, as solarize does one without bright pixels.
             # It then has its own features: computed again, they would be rounded otherwise, and a
             # difference of rounding errors has a direction that means nothing.
@@ -236,10 +238,21 @@ class Invariance(Measurement):
         finite = jnp.stack([jnp.isfinite(each).all(axis=1) for each in z]).all(axis=0)
         return flat | plain | {"baseline_unchanged": _distances(previous, z), "finite": finite}
 
-    def _show(
+    def show(
         self, transform: Transform, normalize: Callable[[Array], Array]
     ) -> Callable[[Seen, Float[Array, ""]], Float[Array, "size size 3"]]:
-        """The function from one image and a magnitude to what the network takes."""
+        """Makes the function from one image and a magnitude to what the network takes.
+
+        Args:
+            transform: A row of the table.
+            normalize: From images in [0, 1] to normalised ones.
+
+        Returns:
+            `shown(seen, magnitude)`, of one image; it is normalised.
+
+        Raises:
+            UserError: No such domain or padding mode.
+        """
         if self.padding_mode not in get_args(PaddingMode):
             raise unknown_name("padding mode", self.padding_mode, get_args(PaddingMode))
         if transform.name in _TRANSLATIONS and self.padding_mode == "context":
@@ -384,7 +397,12 @@ class Invariance(Measurement):
     ) -> Float32[np.ndarray, "image point"]:
         """Equivariance alignment; one grid point's differences are in memory at a time."""
         points = range(int(self.computed.sum()))
-        with progress.bar(total=len(points), description="equivariance", unit="points") as bar:
+        with progress.bar(
+            total=len(points),
+            description="equivariance",
+            unit="points",
+            shown=self.show_progress,
+        ) as bar:
             found = []
             for point in points:
                 found.append(alignment(difference.row(point), permutation, self.seed))

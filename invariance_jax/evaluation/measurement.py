@@ -37,7 +37,7 @@ class Seen(NamedTuple):
         height: Height of the image on its canvas, pixels.
         width: Width likewise.
         image: The image after the preprocessing, float32 in [0, 1], multiples of 1 / 255.
-        label: Class of each image; 0 where the source has no labels.
+        label: Class of each image; -1 where the source has no labels.
         index: Position of each image in the source.
         logits: The network's scores of the image as it is; None if it does not classify.
         features: The network's features of the image as it is, by name.

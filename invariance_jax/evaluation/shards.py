@@ -4,11 +4,11 @@ import hashlib
 import json
 import pathlib
 import shutil
-import zipfile
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from invariance_jax import files
 from invariance_jax.config import differing
@@ -16,8 +16,8 @@ from invariance_jax.errors import UserError
 
 _IDENTITY = "identity.json"
 _STAMP, _MATRICES = "identity", "matrices"
-# What a damaged or foreign file raises when it is read.
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
+# The array of every shard that says which images it is of.
+POSITIONS = "positions"
 
 
 class Shards:
@@ -62,16 +62,19 @@ class Shards:
             shutil.rmtree(self.folder)
         files.write_text(path, self._text)
 
-    def missing(self, count: int) -> list[int]:
-        """Lists the shards that are still to be done: absent, damaged or of another measurement.
+    def missing(self, positions: Sequence[Int[np.ndarray, " image"]]) -> list[int]:
+        """Lists the shards that are still to be done.
+
+        They are absent, damaged, of another measurement, or of other images: which ones a shard
+        holds depends on what is measured along with it.
 
         Args:
-            count: How many there will be.
+            positions: Positions in the source of the images of each shard.
 
         Returns:
-            Their numbers, ascending.
+            The numbers of the shards, ascending.
         """
-        return [shard for shard in range(count) if not self._whole(shard)]
+        return [shard for shard, wanted in enumerate(positions) if not self._holds(shard, wanted)]
 
     def save(
         self, shard: int, arrays: Mapping[str, np.ndarray], matrices: Set[str] = set()
@@ -80,7 +83,7 @@ class Shards:
 
         Args:
             shard: Its number.
-            arrays: The arrays by name.
+            arrays: The arrays by name, `POSITIONS` among them.
             matrices: Those of them [image, row, length] that are later read row by row: each is a
                 file of its own.
 
@@ -117,12 +120,11 @@ class Shards:
                 path.unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _whole(self, shard: int) -> bool:
+    def _holds(self, shard: int, positions: Int[np.ndarray, " image"]) -> bool:
         try:
-            self._read(shard)
-        except _UNREADABLE:
+            return np.array_equal(self._read(shard)[POSITIONS], positions)
+        except Exception:  # zipfile and numpy meet a damaged byte in many ways
             return False
-        return True
 
     def _read(self, shard: int) -> dict[str, np.ndarray]:
         """The arrays; every byte but those of matrices is compared with the file's checksums."""

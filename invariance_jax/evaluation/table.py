@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from invariance_jax import spec
 from invariance_jax.config import ExperimentConfig
+from invariance_jax.errors import UserError
 from invariance_jax.evaluation.accuracy import Accuracy, TestTime
 from invariance_jax.evaluation.consistency import PredictionConsistency
 from invariance_jax.evaluation.grid import Invariance
@@ -29,7 +30,8 @@ def make_measurements(config: ExperimentConfig) -> list[Measurement]:
         The measurements, in the order of the table.
 
     Raises:
-        UserError: A name, an option or a value is wrong; the message names the field.
+        UserError: A name, an option or a value is wrong, or one measurement is asked for with two
+            sets of options; the message names the field.
     """
     wanted = dict.fromkeys(config.eval.measurements)
     if config.eval.local_equivariance:
@@ -41,5 +43,7 @@ def make_measurements(config: ExperimentConfig) -> list[Measurement]:
     for position, text in enumerate(wanted):
         field = f"config.eval.measurements[{position}]"
         each = spec.call(makers, text, config, kind="measurement", field=field)
+        if each.name in made:
+            raise UserError(f"{field}: {each.name} is asked for twice, with different options")
         made[each.name] = each
     return [made[name] for name in MEASUREMENTS if name in made]
