@@ -9,10 +9,11 @@ from jax.sharding import Mesh
 
 from invariance_jax import data, devices, distributed, models, spec
 from invariance_jax.commands import parsing
-from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig, differences
+from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.evaluate import evaluate
 from invariance_jax.evaluation.table import make_measurements
+from invariance_jax.fields import differences
 from invariance_jax.training import checkpoints, workdir
 
 _USAGE = """\

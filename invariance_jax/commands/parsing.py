@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from invariance_jax import config as configs
-from invariance_jax.config import ExperimentConfig, Section
+from invariance_jax import fields
+from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError, unknown_name
+from invariance_jax.fields import Section
 
 _CHECKPOINTS = ("newest", "best")
 _HELP = ("--help", "-help", "-h")
@@ -136,13 +137,13 @@ def overridden(config: Section, overrides: Sequence[tuple[str, str]]) -> Section
     """
     changes: dict[str, Any] = {}
     for given, text in overrides:
-        path = configs.renamed(given)
+        path = fields.renamed(type(config), given)
         if path != given:
             now = f"is now config.{path}" if path else "has no meaning any more"
             print(f"invariance-jax: config.{given} {now}", file=sys.stderr)
         if path is None:
             continue
-        value = configs.parse_value(type(config), path, text)
+        value = fields.parse_value(type(config), path, text)
         *sections, name = path.split(".")
         place = changes
         for section in sections:
@@ -176,7 +177,7 @@ def load_config(file: str, kind: type[Section] = ExperimentConfig) -> Section:
         raise UserError(f"--config={file}: {error}") from error
     except Exception as error:  # whatever the file does
         raise UserError(f"--config={file}: {type(error).__name__}: {error}") from error
-    return configs.check(kind, values)
+    return fields.check(kind, values)
 
 
 def _find(name: str) -> pathlib.Path:
@@ -255,14 +256,14 @@ def _flag_help(values: flags.FlagValues) -> str:
 def _config_help(config: Section | str, kind: type[Section]) -> str:
     head = "" if isinstance(config, Section) else "  --config=FILE.py[:ARGUMENT]: the config file\n"
     shown = type(config) if isinstance(config, Section) else kind
-    return f"{head}\nFields of the config, with their defaults:\n{configs.describe(shown)}"
+    return f"{head}\nFields of the config, with their defaults:\n{fields.describe(shown)}"
 
 
 def _explained(error: flags.Error, argv: Sequence[str]) -> str:
     """One line that names the flag, the value and the choices."""
     text = str(error).strip("'\"").splitlines()[0]
     if isinstance(error, flags.UnrecognizedFlagError):
-        paths = [path for path, _ in configs.fields(ExperimentConfig)]
+        paths = [path for path, _ in fields.fields(ExperimentConfig)]
         near = [path for path in paths if path.rpartition(".")[2] == error.flagname]
         if near:
             return f"{text}; did you mean {' or '.join(f'--config.{path}' for path in near)}?"

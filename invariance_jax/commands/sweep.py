@@ -17,10 +17,10 @@ from invariance_jax.config import (
     OptimizerConfig,
     SweepConfig,
     TrainConfig,
-    flatten,
 )
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.table import make_measurements
+from invariance_jax.fields import flatten
 from invariance_jax.training import workdir as workdirs
 from invariance_jax.training import writers
 

@@ -6,8 +6,9 @@ import pathlib
 import orbax.checkpoint as ocp
 
 from invariance_jax import distributed, files
-from invariance_jax.config import TRAINING_FIELDS, ExperimentConfig, check, differences
+from invariance_jax.config import TRAINING_FIELDS, ExperimentConfig
 from invariance_jax.errors import UserError
+from invariance_jax.fields import check, differences
 
 _CONFIG = "config.json"
 
