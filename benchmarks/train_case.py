@@ -76,8 +76,8 @@ def _timed(case: dict[str, Any], augmentation: Callable[..., Any], batch: dict[s
         make_schedule(OPTIMIZER, 1),
         key,
         loss=make_loss("cross_entropy", 0.0),
-        accumulate=1,
-        ema=0.0,
+        grad_accum_steps=1,
+        ema_decay=0.0,
     )
     begun = time.perf_counter()
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(state, metrics, batch).compile()

@@ -218,7 +218,7 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
             name,
             num_classes,
             dtype=config.model.dtype,
-            bn_group=config.model.ghost_batch_size,
+            ghost_batch_size=config.model.ghost_batch_size,
             remat=config.model.remat,
             **options,
         )

@@ -73,7 +73,7 @@ def training_flops(model: nn.Module, image_size: int) -> float | None:
     except RuntimeError:
         return None
     # How BatchNorm groups its images and what is computed twice changes no count.
-    plain = {"bn_group": 0, "remat": False}
+    plain = {"ghost_batch_size": 0, "remat": False}
     model = model.clone(**{name: value for name, value in plain.items() if hasattr(model, name)})
     variables = jax.eval_shape(lambda: init_variables(model, jax.random.key(0), image_size))
 

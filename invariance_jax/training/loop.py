@@ -164,8 +164,8 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
         experiment.schedule,
         jax.random.key(experiment.config.seed),
         loss=experiment.loss,
-        accumulate=experiment.config.train.grad_accum_steps,
-        ema=experiment.config.train.ema_decay,
+        grad_accum_steps=experiment.config.train.grad_accum_steps,
+        ema_decay=experiment.config.train.ema_decay,
     )
     return jax.jit(
         step,

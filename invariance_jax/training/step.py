@@ -62,8 +62,8 @@ def make_train_step(
     key: PRNGKeyArray,
     *,
     loss: Loss,
-    accumulate: int,
-    ema: float,
+    grad_accum_steps: int,
+    ema_decay: float,
 ) -> Step:
     """Makes the training step, to be jitted as one program.
 
@@ -75,8 +75,8 @@ def make_train_step(
         schedule: Its learning rate, for the metrics.
         key: The run's key.
         loss: The loss of each example.
-        accumulate: Microbatches; see `_mean_gradients`.
-        ema: Decay of the state's moving average; without effect if it has none.
+        grad_accum_steps: Microbatches; see `_mean_gradients`.
+        ema_decay: Decay of the state's moving average; without effect if it has none.
 
     Returns:
         `step(state, metrics, batch) -> (state, metrics)`; the batch is as `data.train_batches`
@@ -90,7 +90,7 @@ def make_train_step(
         (logits, _), updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
         return jnp.mean(loss(logits, target)), (updates.get("batch_stats", {}), logits)
 
-    gradients_of = _mean_gradients(jax.value_and_grad(loss_of, has_aux=True), accumulate)
+    gradients_of = _mean_gradients(jax.value_and_grad(loss_of, has_aux=True), grad_accum_steps)
 
     def step(state: TrainState, metrics: Any, batch: Batch) -> tuple[TrainState, Any]:
         keys = example_keys(key, state.step, batch["index"])
@@ -109,7 +109,7 @@ def make_train_step(
             ema=state.ema,
         )
         if state.ema:
-            averaged = optax.incremental_update(new_state.variables, state.ema, 1 - ema)
+            averaged = optax.incremental_update(new_state.variables, state.ema, 1 - ema_decay)
             new_state = dataclasses.replace(new_state, ema=averaged)
         # The loss was computed before the update: a checkpoint must not hold an update that
         # only the next step would show to be broken.
@@ -135,7 +135,7 @@ def _mean_gradients(value_and_grad: Callable[..., Any], parts: int) -> Callable[
     Microbatch j holds the images j, j + parts, j + 2 parts, ... of the batch: so every device has
     its share of each, and the numbers do not depend on how many devices there are. Losses are
     means, so the mean of the microbatches' gradients is that of the batch, but for BatchNorm: its
-    statistics are those of a microbatch (or of `bn_group` images of one), and the running ones
+    statistics are those of a microbatch (or of `ghost_batch_size` images of one), and the running ones
     move once for each microbatch, as in PyTorch when gradients are accumulated.
 
     Args:

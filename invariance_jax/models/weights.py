@@ -1,7 +1,14 @@
-"""Weights of torchvision and timm as variables of our networks, and back."""
+"""Weights of torchvision and timm, and how their names and axes become ours and back.
+
+A path is where a variable stands in ours, from the collection down; a key is its dotted name in a
+state dict. Everything is listed in the order of torch's state dicts.
+"""
 
 import math
-from collections.abc import Mapping
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -9,23 +16,80 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors
+import safetensors.numpy
 from jax.typing import ArrayLike
 
 from invariance_jax.errors import UserError
-from invariance_jax.models.registry import create
+from invariance_jax.models.registry import DEFAULT_CLASSES, create
+from invariance_jax.models.resnet import ResNet
 from invariance_jax.models.vit import VisionTransformer
-from invariance_jax.models.weight_names import Path, state_dict_paths
 
+Path = tuple[str, ...]
 Shape = tuple[int, ...]
 
-_DEFAULT_CLASSES = 1000
 _DEFAULT_IMAGE_SIZE = 224
 _LISTED = 5  # wrong keys that an error message lists
+
+_CONV = {"weight": ("params", "kernel")}
+_DENSE = {"weight": ("params", "kernel"), "bias": ("params", "bias")}
+_NORM = {"weight": ("params", "scale"), "bias": ("params", "bias")}
+_BATCH_NORM = _NORM | {
+    "running_mean": ("batch_stats", "mean"),
+    "running_var": ("batch_stats", "var"),
+}
+
+_RESNET_BLOCK = (
+    ("conv1", "conv1", _CONV),
+    ("bn1", "bn1", _BATCH_NORM),
+    ("conv2", "conv2", _CONV),
+    ("bn2", "bn2", _BATCH_NORM),
+    ("conv3", "conv3", _CONV),
+    ("bn3", "bn3", _BATCH_NORM),
+    ("downsample.0", "conv_shortcut", _CONV),
+    ("downsample.1", "bn_shortcut", _BATCH_NORM),
+)
+_VIT_BLOCK = (
+    ("norm1", "norm1", _NORM),
+    ("attn.qkv", "qkv", _DENSE),
+    ("attn.proj", "proj", _DENSE),
+    ("norm2", "norm2", _NORM),
+    ("mlp.fc1", "fc1", _DENSE),
+    ("mlp.fc2", "fc2", _DENSE),
+)
+
+
+def load_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads a file of named arrays.
+
+    Args:
+        path: A `.safetensors` or `.npz` file.
+
+    Returns:
+        Name to array, as `import_weights` takes it.
+
+    Raises:
+        UserError: The file is absent, has another suffix or cannot be read.
+    """
+    path = pathlib.Path(path)
+    if path.suffix not in (".safetensors", ".npz"):
+        raise UserError(f"weights {str(path)!r}: expected a .safetensors or .npz file")
+    if not path.is_file():
+        raise UserError(f"weights {str(path)!r}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.numpy.load_file(path)
+        # Opened here, because `np.load` leaves a broken file open.
+        with path.open("rb") as file, zipfile.ZipFile(file):
+            file.seek(0)
+            return dict(np.load(file, allow_pickle=False))
+    except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+        raise UserError(f"weights {str(path)!r} cannot be read: {error}") from error
 
 
 def weight_shapes(
     name: str,
-    num_classes: int = _DEFAULT_CLASSES,
+    num_classes: int = DEFAULT_CLASSES,
     *,
     image_size: int = _DEFAULT_IMAGE_SIZE,
     **options: Any,
@@ -103,7 +167,7 @@ def export_weights(
         UserError: No such network or option, or the variables are not of this network; the
             message lists the first five differences.
     """
-    keys = {path: key for key, path in state_dict_paths(create(name, **options))}
+    keys = {path: key for key, path in _state_dict_paths(create(name, **options))}
     arrays = {
         # What has no key keeps its path: the check then names it as unexpected.
         keys.get(path, "/".join(path)): _to_torch(np.asarray(value, np.float32))
@@ -148,13 +212,13 @@ def _layout(
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     init = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), images)
     shapes = flax.traverse_util.flatten_dict(init)
-    return {key: path for key, path in state_dict_paths(module) if path in shapes}, shapes
+    return {key: path for key, path in _state_dict_paths(module) if path in shapes}, shapes
 
 
 def _num_classes(module: nn.Module, given: Mapping[str, Shape]) -> int:
     key = "head.weight" if isinstance(module, VisionTransformer) else "fc.weight"
     shape = given.get(key, ())
-    return shape[0] if len(shape) == 2 and shape[0] else _DEFAULT_CLASSES
+    return shape[0] if len(shape) == 2 and shape[0] else DEFAULT_CLASSES
 
 
 def _image_size(module: nn.Module, given: Mapping[str, Shape]) -> int:
@@ -184,3 +248,42 @@ def _to_torch(array: np.ndarray) -> np.ndarray:
 
 def _from_torch(array: np.ndarray) -> np.ndarray:
     return array.transpose(np.argsort(_TO_TORCH[array.ndim]))
+
+
+def _state_dict_paths(module: nn.Module) -> Iterator[tuple[str, Path]]:
+    """Lists where each parameter of a state dict stands in ours.
+
+    Args:
+        module: What `create` made.
+
+    Yields:
+        Key and path; also those of convolutions and shortcuts that some blocks do without.
+    """
+    return _resnet(module) if isinstance(module, ResNet) else _vit(module)
+
+
+def _resnet(module: nn.Module) -> Iterator[tuple[str, Path]]:
+    yield from _layer("conv1", ("conv1",), _CONV)
+    yield from _layer("bn1", ("bn1",), _BATCH_NORM)
+    for stage, size in enumerate(module.stage_sizes, 1):
+        for block in range(size):
+            for theirs, ours, leaves in _RESNET_BLOCK:
+                path = (f"stage{stage}_block{block + 1}", ours)
+                yield from _layer(f"layer{stage}.{block}.{theirs}", path, leaves)
+    yield from _layer("fc", ("head",), _DENSE)
+
+
+def _vit(module: nn.Module) -> Iterator[tuple[str, Path]]:
+    yield "cls_token", ("params", "cls_token")
+    yield "pos_embed", ("params", "pos_embed")
+    yield from _layer("patch_embed.proj", ("patch_embed",), _DENSE)
+    for block in range(module.depth):
+        for theirs, ours, leaves in _VIT_BLOCK:
+            yield from _layer(f"blocks.{block}.{theirs}", (f"block{block + 1}", ours), leaves)
+    yield from _layer("norm", ("norm",), _NORM)
+    yield from _layer("head", ("head",), _DENSE)
+
+
+def _layer(key: str, path: Path, leaves: dict[str, Path]) -> Iterator[tuple[str, Path]]:
+    for theirs, (collection, ours) in leaves.items():
+        yield f"{key}.{theirs}", (collection, *path, ours)
