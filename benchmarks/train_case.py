@@ -16,12 +16,11 @@ import numpy as np
 
 from invariance_jax import augment, models
 from invariance_jax.config import OptimizerConfig
-from invariance_jax.training.flops import peak_flops, training_flops
 from invariance_jax.training.losses import make_loss
-from invariance_jax.training.metrics import TrainMetrics
 from invariance_jax.training.optimizer import make_optimizer, make_schedule
+from invariance_jax.training.performance import peak_flops, training_flops
 from invariance_jax.training.state import init_state
-from invariance_jax.training.step import make_train_step
+from invariance_jax.training.step import TrainMetrics, make_train_step
 
 CLASSES = 1000
 AUGMENTATION = "random_resized_crop_flip"

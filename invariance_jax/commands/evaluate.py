@@ -8,16 +8,15 @@ from typing import Any
 
 from absl import flags
 
-from invariance_jax import devices, distributed, experiment
+from invariance_jax import devices, distributed
 from invariance_jax.commands import further, parsing
 from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig, differences, identity
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import accuracy_table, invariance, percentiles, results, summary
 from invariance_jax.evaluation.accuracy_table import AccuracyRow
 from invariance_jax.evaluation.shards import Shards
-from invariance_jax.experiment import Experiment
-from invariance_jax.training import loop, workdir
-from invariance_jax.training.checkpoints import Checkpoints
+from invariance_jax.training import experiment, loop, workdir
+from invariance_jax.training.experiment import Experiment
 from invariance_jax.transforms import TRANSFORMS
 
 _USAGE = """\
@@ -70,11 +69,13 @@ def run(argv: Sequence[str]) -> None:
                 "of weights, or --untrained, or leave --config out to measure the run in --workdir"
             )
         built = experiment.make(config)
+        _ = built.evaluation_source, built.validation_source
     distributed.say(distributed.device_map(built.mesh))
     if values.untrained or not stored:
         variables, steps, seconds = built.init_state().variables, 0, 0.0
     else:
-        variables, steps, seconds = _trained(built, folder, best)
+        run_ = workdir.load_run(folder, best=best)
+        variables, steps, seconds = run_.variables, run_.step, run_.seconds
     row = evaluate(
         built, variables, folder, steps=steps, seconds=seconds, overwrite=values.overwrite
     )
@@ -94,19 +95,6 @@ def _check_same_training(
                 f"evaluate can change only config.eval.*, config.mesh.*, config.data.data_dir, "
                 "config.data.validation_split and config.data.workers"
             )
-
-
-def _trained(built: Experiment, folder: pathlib.Path, best: bool) -> tuple[Any, int, float]:
-    """Variables of the newest or best checkpoint, its step, and how long the run took."""
-    with Checkpoints(folder) as checkpoints:
-        restored = loop.restore_state(built, checkpoints, best=best)
-    if restored is None:
-        raise UserError(
-            f"workdir {folder} holds no checkpoint yet; train it first, "
-            "or give --untrained to measure the network before training"
-        )
-    state, done = restored
-    return state.evaluated_variables, int(state.step), done.seconds
 
 
 def _workdir_of(argv: Sequence[str]) -> pathlib.Path | None:

@@ -11,8 +11,8 @@ import xarray as xr
 from invariance_jax import data, devices, distributed, files, progress
 from invariance_jax.config import identity
 from invariance_jax.evaluation import local_equivariance, results, test_time
-from invariance_jax.experiment import Experiment
 from invariance_jax.report import tables
+from invariance_jax.training.experiment import Experiment
 
 
 def measure(

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import experiment, sweep
+from invariance_jax import sweep
 from invariance_jax.commands import parsing, report
 from invariance_jax.commands.evaluate import evaluate
 from invariance_jax.config import SweepConfig
-from invariance_jax.training import loop
+from invariance_jax.training import experiment, loop
 
 _USAGE = """\
 usage: invariance-jax quickstart [--workdir=DIR] [--config=FILE] [--config.FIELD=VALUE ...]
@@ -43,6 +43,8 @@ def run(argv: Sequence[str]) -> None:
     # Everything is checked before the first minute is spent.
     runs = sweep.expand(parsed.config, workdir / "runs")
     planned = [experiment.make(run.config) for run in runs]
+    for built in planned:
+        built.check()
     for number, (run, built) in enumerate(zip(runs, planned, strict=True)):
         print(f"\n[{number + 1}/{len(runs)}] {run.name}")
         if "untrained" in run.evaluate:
