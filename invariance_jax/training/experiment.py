@@ -1,10 +1,8 @@
 """From a checked config to the things it names, before any training."""
 
-import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,12 +14,10 @@ from invariance_jax import augment, data, devices, models, spec
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
-from invariance_jax.models.model import check_shapes
+from invariance_jax.evaluation.measurement import augmentation_of, preprocessing
 from invariance_jax.training import optimizer, sharding
 from invariance_jax.training.losses import Loss, make_loss
 from invariance_jax.training.state import TrainState, init_state
-from invariance_jax.transforms import generators
-from invariance_jax.transforms.generators import Generator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,8 +30,6 @@ class Experiment:
         augmentation: What happens to each training image.
         mixing: What happens to batches of them.
         preprocess: What happens to images otherwise: `none`, as in the paper.
-        test_time: Further ways to crop test images, by name.
-        generators: What the local equivariance error is measured along.
         optimizer: The optimizer.
         schedule: Its learning rate.
         loss: What the optimizer makes small.
@@ -46,8 +40,6 @@ class Experiment:
     augmentation: augment.WithPolicies
     mixing: augment.OneMixing
     preprocess: Augmentation
-    test_time: Mapping[str, Augmentation]
-    generators: tuple[Generator, ...]
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     loss: Loss
@@ -56,7 +48,7 @@ class Experiment:
     def train_source(self) -> data.Source:
         """Training images, the share of them that the config wants."""
         config = self.config.data
-        source = _open(self.config, config.train_split, "config.data.train_split")
+        source = data.from_config(config, config.train_split, "data.train_split")
         if config.fraction == 1:
             return source
         try:
@@ -67,18 +59,8 @@ class Experiment:
     @functools.cached_property
     def validation_source(self) -> data.Source:
         """Images for accuracy."""
-        return _open(self.config, self.config.data.validation_split, "config.data.validation_split")
-
-    @functools.cached_property
-    def evaluation_source(self) -> data.Source:
-        """Images for invariance."""
-        source = _open(self.config, self.config.eval.split, "config.eval.split")
-        if len(source) < 2:
-            raise UserError(
-                f"config.eval.split is {self.config.eval.split!r}, which holds {len(source)} "
-                "images; expected at least 2, because the baseline compares different images"
-            )
-        return source
+        config = self.config.data
+        return data.from_config(config, config.validation_split, "data.validation_split")
 
     @functools.cached_property
     def model(self) -> nn.Module:
@@ -98,12 +80,6 @@ class Experiment:
                 f"config.model.name {config.model.name!r} with config.data.image_size "
                 f"{config.data.image_size}: {error}"
             ) from error
-
-    @property
-    def validation_batch_size(self) -> int:
-        """Images of one batch of the validation, over all devices."""
-        each = self.config.eval.per_device_batch_size or 32
-        return each * self.mesh.shape[devices.DATA_AXIS]
 
     def check(self) -> None:
         """Opens what training reads and traces its shapes, so that mistakes are found before it.
@@ -137,19 +113,15 @@ class Experiment:
         config = self.config.model
         if not config.weights:
             return None
-        with _named("config.model.weights"):
-            name, options = spec.parse(config.name)
-            arrays = models.load_weights(pathlib.Path(config.weights).expanduser())
-            variables = models.import_weights(
-                name, arrays, num_classes=self.model.num_classes, **options
-            )
-        check_shapes(
-            variables,
-            self.abstract_state.variables,
-            f"config.model.weights {config.weights!r}",
-            f"config.data.image_size {self.config.data.image_size}",
-        )
-        return variables
+        try:
+            return models.load_model(
+                config.name,
+                pathlib.Path(config.weights).expanduser(),
+                image_size=self.config.data.image_size,
+                num_classes=self.model.num_classes,
+            ).variables
+        except UserError as error:
+            raise UserError(f"config.model.weights: {error}") from error
 
     def _state_of(
         self, variables: dict[str, Any] | None, abstract: TrainState | None
@@ -178,51 +150,31 @@ def make(config: ExperimentConfig) -> Experiment:
         UserError: A name, an option or a size is wrong; the message names the field.
     """
     _make_model(config, models.DEFAULT_CLASSES)
-    mesh = _make_mesh(config)
-    where = "" if config.train.grad_accum_steps == 1 else " / config.train.grad_accum_steps"
-    devices.check_divisible(f"config.train.batch_size{where}", _microbatch(config, where), mesh)
+    if config.mesh.model > 1 and config.mesh.parameters != "tensor":
+        raise UserError(
+            f"config.mesh.model is {config.mesh.model}, but with config.mesh.parameters "
+            f"{config.mesh.parameters!r} its devices would all do the same; expected 1, or 'tensor'"
+        )
+    mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
+    _check_batch(config, mesh)
     return Experiment(
         config=config,
         mesh=mesh,
         augmentation=augment.with_policies(
-            _make_augmentation(config, config.augment.name, "config.augment.name"),
+            augmentation_of(config, config.augment.name, "config.augment.name"),
             config.augment.policies,
             "config.augment.policies",
         ),
         mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
-        preprocess=_make_augmentation(config, "none", "config.data.resize_size"),
-        test_time={
-            text: _make_augmentation(config, text, f"config.eval.test_time[{position}]")
-            for position, text in enumerate(config.eval.test_time)
-        },
-        generators=tuple(
-            generators.get(text, f"config.eval.local_equivariance[{position}]")
-            for position, text in enumerate(config.eval.local_equivariance)
-        ),
+        preprocess=preprocessing(config),
         optimizer=optimizer.make_optimizer(config.optimizer, config.train.steps),
         schedule=optimizer.make_schedule(config.optimizer, config.train.steps),
         loss=make_loss(config.train.loss, config.train.label_smoothing),
     )
 
 
-@contextlib.contextmanager
-def _named(field: str) -> Iterator[None]:
-    """Says which field a mistake is about; an option that does not exist is a TypeError."""
-    try:
-        yield
-    except (UserError, TypeError) as error:
-        raise UserError(f"{field}: {error}") from error
-
-
-def _make_augmentation(config: ExperimentConfig, text: str, field: str) -> Augmentation:
-    with _named(field):
-        name, options = spec.parse(text)
-        sizes = {"size": config.data.image_size, "resize": config.data.resize_size}
-        return augment.get(name, **(sizes | options))
-
-
 def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
-    with _named("config.model.name"):
+    try:
         name, options = spec.parse(config.model.name)
         return models.create(
             name,
@@ -232,19 +184,12 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
             remat=config.model.remat,
             **options,
         )
+    except (UserError, TypeError) as error:
+        raise UserError(f"config.model.name: {error}") from error
 
 
-def _make_mesh(config: ExperimentConfig) -> Mesh:
-    if config.mesh.model > 1 and config.mesh.parameters != "tensor":
-        raise UserError(
-            f"config.mesh.model is {config.mesh.model}, but with config.mesh.parameters "
-            f"{config.mesh.parameters!r} its devices would all do the same; expected 1, or 'tensor'"
-        )
-    return devices.make_mesh(config.mesh.data, config.mesh.model)
-
-
-def _microbatch(config: ExperimentConfig, where: str) -> int:
-    """Images that are computed at once; refuses a batch that cannot be divided."""
+def _check_batch(config: ExperimentConfig, mesh: Mesh) -> None:
+    """Refuses a batch that cannot be divided."""
     batch, parts = config.train.batch_size, config.train.grad_accum_steps
     ghost = config.model.ghost_batch_size
     if batch % parts:
@@ -252,25 +197,11 @@ def _microbatch(config: ExperimentConfig, where: str) -> int:
             f"config.train.grad_accum_steps is {parts}; expected a divisor of "
             f"config.train.batch_size, which is {batch}"
         )
-    if ghost and (batch // parts) % ghost:
+    at_once = batch // parts
+    name = f"config.train.batch_size{' / config.train.grad_accum_steps' if parts > 1 else ''}"
+    if ghost and at_once % ghost:
         raise UserError(
-            f"config.model.ghost_batch_size is {ghost}; expected a divisor of {batch // parts}, "
-            f"which is config.train.batch_size{where}"
+            f"config.model.ghost_batch_size is {ghost}; expected a divisor of {at_once}, which is "
+            f"{name}"
         )
-    return batch // parts
-
-
-def _open(config: ExperimentConfig, split: str, field: str) -> data.Source:
-    try:
-        source = data.load_source(
-            config.data.name,
-            split,
-            data_dir=config.data.data_dir,
-            label_feature=config.data.label_feature,
-        )
-    except data.SplitError as error:
-        raise UserError(f"{field}: {error}") from error
-    if not config.data.classes:
-        return source
-    with _named(f"config.data.classes with {field} {split!r}"):
-        return data.of_classes(source, config.data.classes)
+    devices.check_divisible(name, at_once, mesh)

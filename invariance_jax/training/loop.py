@@ -8,15 +8,16 @@ import pathlib
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from clu import parameter_overview
 from jax.experimental import multihost_utils
 
-from invariance_jax import data, devices, distributed, files, progress, signals
+from invariance_jax import data, devices, distributed, files, models, progress, signals
 from invariance_jax.errors import RunError
-from invariance_jax.evaluation import accuracy
+from invariance_jax.evaluation.accuracy import Accuracy
+from invariance_jax.evaluation.driver import Driver
 from invariance_jax.training import checkpoints, performance
 from invariance_jax.training import workdir as workdirs
 from invariance_jax.training.checkpoints import CheckpointWriter, Progress
@@ -28,6 +29,8 @@ from invariance_jax.training.step import TrainMetrics, make_train_step
 _OVERVIEW = "parameters.txt"
 # Enough that the devices never wait for the host; a batch of canvases takes hundreds of MB.
 _MOST_QUEUED_STEPS = 2
+# Images of a device. Validation is a small part of a run; to find the batch that fits is not.
+_VALIDATED_AT_ONCE = 32
 
 
 class NonFiniteLossError(RunError):
@@ -51,7 +54,21 @@ class Trained:
     seconds: float
 
 
-def make_validate(experiment: Experiment) -> Callable[[Any], accuracy.Accuracy]:
+class Validation(NamedTuple):
+    """Accuracy over the validation split.
+
+    Attributes:
+        top1: Share of images whose best score is the true class, 0 to 1.
+        top5: Share of images whose five best scores hold the true class.
+        images: How many images there were.
+    """
+
+    top1: float
+    top5: float
+    images: int
+
+
+def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
     """Makes the function that measures accuracy on the validation split.
 
     Args:
@@ -61,19 +78,29 @@ def make_validate(experiment: Experiment) -> Callable[[Any], accuracy.Accuracy]:
         From the model's variables to its accuracy; compiled at the first call.
     """
     config = experiment.config
-    step = accuracy.make_accuracy_step(experiment.model, experiment.preprocess, experiment.mesh)
+    driver = Driver(
+        model=models.from_flax(
+            experiment.model,
+            experiment.abstract_state.evaluated_variables,
+            name=config.model.name,
+            image_size=config.data.image_size,
+        ),
+        measurements=[Accuracy()],
+        source=experiment.validation_source,
+        preprocess=experiment.preprocess,
+        canvas_size=config.data.canvas_size,
+        workers=config.data.workers,
+        mesh=experiment.mesh,
+        per_device_batch_size=config.eval.per_device_batch_size or _VALIDATED_AT_ONCE,
+        memory=config.eval.memory,
+        shard_size=config.eval.shard_size,
+        description="",
+    )
 
-    def validate(variables: Any) -> accuracy.Accuracy:
-        batches = data.evaluation_batches(
-            experiment.validation_source,
-            batch_size=experiment.validation_batch_size,
-            canvas_size=config.data.canvas_size,
-            workers=config.data.workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        on_device = data.prefetch_to_device(batches, devices.by_example(experiment.mesh))
-        return accuracy.measure(step, variables, on_device)
+    def validate(variables: Any) -> Validation:
+        ((_, found),) = driver.run(variables)
+        top1, top5 = found["correct_top1"], found["correct_top5"]
+        return Validation(float(top1.mean()), float(top5.mean()), len(top1))
 
     return validate
 

@@ -56,8 +56,12 @@ def write_dataset(
     file_format: str = "array_record",
     labels: list[int] | None = None,
     images: list[bytes] | None = None,
+    first_format: str | None = None,
 ) -> pathlib.Path:
-    """Writes a data set; images are numbered on over files and splits."""
+    """Writes a data set; images are numbered on over files and splits.
+
+    With `first_format` it says of itself that it was made in that format and converted.
+    """
     splits = {"train": [4, 3], "test": [5]} if splits is None else splits
     features = {"image": IMAGE, "label": LABEL} if features is None else features
     if file_names:
@@ -81,7 +85,8 @@ def write_dataset(
     info = {
         "name": name.split("/")[0],
         "version": version,
-        "fileFormat": file_format,
+        "fileFormat": first_format or file_format,
+        "alternativeFileFormats": [file_format] if first_format else [],
         "splits": [
             {
                 "name": split,
@@ -107,7 +112,7 @@ class PixelSource:
 
     def __init__(self, size: int, unreadable: Sequence[int] = (), label: int | None = None) -> None:
         self.name, self.split = "pixels", "train"
-        self.num_classes = size
+        self.num_classes, self.has_labels = size, True
         self.class_names = tuple(str(i) for i in range(size))
         self._size, self._unreadable, self._label = size, unreadable, label
 
@@ -122,18 +127,21 @@ class PixelSource:
     def labels(self) -> np.ndarray:
         return np.array([self[i]["label"] for i in range(self._size)], np.int32)
 
+    def names(self) -> list[str]:
+        return [self[i]["name"] for i in range(self._size)]
 
-@pytest.fixture
+
+@pytest.fixture(scope="session")
 def pixel_source():
     return PixelSource
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def image_pixels():
     return pixels_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dataset_writer():
     return write_dataset
 

@@ -1,131 +1,93 @@
-import gc
-import itertools
-import mmap
-import pickle
-from multiprocessing.shared_memory import SharedMemory
+"""Memory for canvases: written once, lent, and filled again when nobody looks at it any more."""
 
-import jax
+import gc
+import os
+import pickle
+
 import numpy as np
 import pytest
 
-from invariance_jax import devices
-from invariance_jax.data import DataError, pipeline, prefetch_to_device, train_batches
-from invariance_jax.data.shared_memory import CanvasPool, check_shared_memory
-from invariance_jax.errors import UserError
+from invariance_jax.data import DataError, batches
+from invariance_jax.data.shared_memory import Block, take
 
 SHAPE = (2, 3, 4, 3)
 
 
-def sent(lent):
+def sent(block) -> np.ndarray:
     """What the main process gets."""
-    return pickle.loads(pickle.dumps(lent))
+    return pickle.loads(pickle.dumps(block))
 
 
-def name_of(lent) -> str:
-    _, (name, _) = lent.__reduce__()
-    return name
-
-
-def test_too_little(tmp_path):
-    with pytest.raises(UserError, match=r"workers is 10000: .* GB of shared memory .*--shm-size"):
-        check_shared_memory(10_000, 2**12, 2**12, tmp_path)
-    check_shared_memory(1, 1, 8, tmp_path)
-    check_shared_memory(10_000, 2**12, 2**12, tmp_path / "no such folder: nothing is known")
+def memory_in_use() -> list[str]:
+    """Blocks that this process holds open or looks at."""
+    paths = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
+    links = [os.readlink(path) for path in paths if os.path.lexists(path)]
+    return sorted(each for each in links if each.startswith("/memfd:canvases"))
 
 
 def test_what_a_worker_writes_arrives():
-    pool = CanvasPool()
-    lent = pool.take(SHAPE)
-    lent.pixels[:] = np.arange(72).reshape(SHAPE)
-    canvas = sent(lent).keep()
+    blocks = []
+    block = take(blocks, SHAPE)
+    block.pixels[:] = np.arange(72).reshape(SHAPE)
+    canvas = sent(block)
+    assert canvas.dtype == np.uint8
     np.testing.assert_array_equal(canvas, np.arange(72).reshape(SHAPE))
     # Its first pixel is 0, which must not say that the memory is free.
-    assert name_of(pool.take(SHAPE)) != name_of(lent)
-    lent.pixels[0] = 7  # the same memory, not a copy
+    assert take(blocks, SHAPE) is not block
+    block.pixels[0] = 7  # the same memory, not a copy
     assert (canvas[0] == 7).all()
 
 
 def test_memory_is_filled_again_when_it_is_let_go():
-    pool = CanvasPool()
-    first = pool.take(SHAPE)
-    canvas = sent(first).keep()
-    second = pool.take(SHAPE)
-    assert name_of(second) != name_of(first)
+    blocks = []
+    first = take(blocks, SHAPE)
+    canvas = sent(first)
+    second = take(blocks, SHAPE)
+    assert second is not first
     del canvas
-    assert name_of(pool.take(SHAPE)) == name_of(first)
-    assert len({name_of(pool.take(SHAPE)) for _ in range(3)} | {name_of(second)}) == 4
+    assert take(blocks, SHAPE) is first
+    assert len({id(take(blocks, SHAPE)) for _ in range(3)} | {id(second)}) == 4
+    assert len(blocks) == 5
 
 
 def test_a_view_keeps_the_memory():
-    pool = CanvasPool()
-    lent = pool.take(SHAPE)
-    row = sent(lent).keep()[1, 1:]
-    assert name_of(pool.take(SHAPE)) != name_of(lent)
+    blocks = []
+    block = take(blocks, SHAPE)
+    row = sent(block)[1, 1:]
+    assert take(blocks, SHAPE) is not block
     del row
-    assert name_of(pool.take(SHAPE)) == name_of(lent)
+    assert take(blocks, SHAPE) is block
 
 
-def test_a_pool_travels_without_its_blocks():
-    pool = CanvasPool()
-    lent = pool.take(SHAPE)
-    sent(lent).keep()  # and let go at once
-    assert name_of(pickle.loads(pickle.dumps(pool)).take(SHAPE)) != name_of(lent)
-
-
-def test_names_end_with_the_pool_and_memory_with_its_last_user():
-    pool = CanvasPool()
-    lent = pool.take(SHAPE)
-    lent.pixels[:] = 5
-    name, canvas, late = name_of(lent), sent(lent).keep(), pickle.dumps(lent)
-    SharedMemory(name).close()  # it is there
-    del pool, lent
-    gc.collect()
-    with pytest.raises(FileNotFoundError):
-        SharedMemory(name)
+def test_memory_ends_with_its_last_user():
+    """Without a name: no process has to be there to take it away."""
+    before, files = memory_in_use(), sorted(os.listdir("/dev/shm"))
+    block = Block(SHAPE)
+    block.pixels[:] = 5
+    canvas = sent(block)
+    assert len(memory_in_use()) > len(before) and sorted(os.listdir("/dev/shm")) == files
+    del block
     assert (canvas == 5).all()
-    with pytest.raises(RuntimeError, match="the worker process that made this batch has ended"):
-        pickle.loads(late).keep()
+    del canvas
+    assert memory_in_use() == before
 
 
 def test_memory_of_a_batch_that_failed_is_given_back(pixel_source):
-    pool, names = CanvasPool(), []
-
-    def take(shape):
-        lent = pool.take(shape)
-        names.append(name_of(lent))
-        return lent
-
+    before, blocks = memory_in_use(), []
     with pytest.raises(DataError):
-        pipeline._read(pixel_source(3, unreadable=[1]), 10, take, False, np.arange(3))
-    (name,) = names
-    SharedMemory(name).close()  # it is there
-    del pool, take
+        batches._read(pixel_source(3, unreadable=[1]), 10, False, blocks, np.arange(3))
+    assert len(blocks) == 1 and memory_in_use() != before
+    del blocks
     gc.collect()
-    with pytest.raises(FileNotFoundError):
-        SharedMemory(name)
+    assert memory_in_use() == before
 
 
-def test_batches_of_workers_lie_in_shared_memory(pixel_source):
-    for workers, shared in ((0, False), (1, True)):
-        batches = train_batches(
-            pixel_source(7), batch_size=4, canvas_size=10, seed=0, start_step=0, workers=workers
-        )
-        canvas = next(batches)["canvas"]
-        assert isinstance(canvas.base, mmap.mmap) == shared
-        batches.close()
-
-
-def test_batches_in_use_are_not_overwritten(pixel_source):
-    """Held on devices, as views, and dropped at once: the images are those of no workers."""
-    options = {"batch_size": 4, "canvas_size": 10, "seed": 0, "start_step": 0}
-    source, sharding = pixel_source(7), devices.by_example(devices.make_mesh(1))
-    expected = list(itertools.islice(train_batches(source, **options), 24))
-    moved = prefetch_to_device(train_batches(source, workers=2, **options), sharding)
-    held = {}
-    for number, batch in enumerate(itertools.islice(moved, 24)):
-        if number % 4 == 0:
-            held[number] = batch["canvas"]
-        np.testing.assert_array_equal(batch["canvas"], expected[number]["canvas"])
-    for number, canvas in held.items():
-        np.testing.assert_array_equal(jax.device_get(canvas), expected[number]["canvas"])
-    moved.close()
+def test_systems_without_such_memory_send_the_pixels(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    blocks = []
+    block = take(blocks, SHAPE)
+    block.pixels[:] = np.arange(72).reshape(SHAPE)
+    canvas = sent(block)
+    assert take(blocks, SHAPE) is block
+    block.pixels[:] = 0
+    np.testing.assert_array_equal(canvas, np.arange(72).reshape(SHAPE))

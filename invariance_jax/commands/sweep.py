@@ -1,0 +1,203 @@
+"""A sweep is many runs of `train` and `evaluate`: which there are, and how far each is."""
+
+import dataclasses
+import itertools
+import pathlib
+import re
+import shlex
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from invariance_jax.commands import parsing
+from invariance_jax.commands.evaluate import result_name
+from invariance_jax.config import (
+    AugmentConfig,
+    ExperimentConfig,
+    OptimizerConfig,
+    SweepConfig,
+    TrainConfig,
+    flatten,
+)
+from invariance_jax.errors import UserError
+from invariance_jax.evaluation.table import make_measurements
+from invariance_jax.training import metrics
+from invariance_jax.training import workdir as workdirs
+
+State = Literal["waiting", "begun", "failed", "finished"]
+
+_FAILED = "failed.txt"
+# File systems allow 255 bytes; tables should stay readable.
+_LONGEST_NAME = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a sweep.
+
+    Attributes:
+        name: Its name, made of what tells it from the others; it does not change when runs are
+            added to the sweep.
+        flags: The flags of `train`, without `--workdir`.
+        evaluate: What is measured after training: "trained", "untrained".
+        workdir: Its folder.
+        config: What the flags say.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    evaluate: tuple[str, ...]
+    workdir: pathlib.Path
+    config: ExperimentConfig
+
+    def commands(self) -> list[list[str]]:
+        """What is still to be run, in order; each is what follows `python -m invariance_jax`."""
+        todo = []
+        if not workdirs.is_finished(self.workdir, self.config):
+            todo.append(["train", *self.flags, f"--workdir={self.workdir}"])
+        for kind in self.evaluate:
+            steps, flags = (0, ["--untrained"]) if kind == "untrained" else (self.steps, [])
+            name = result_name(self.config, steps)
+            wanted = [each.name for each in make_measurements(self.config)]
+            if not all((self.workdir / each / f"{name}.nc").exists() for each in wanted):
+                todo.append(["evaluate", f"--workdir={self.workdir}", *flags])
+        return todo
+
+    @property
+    def steps(self) -> int:
+        """Steps of training in all."""
+        return self.config.train.steps
+
+    def progress(self) -> tuple[int, float]:
+        """Steps taken as far as the run has told, and the seconds that they took."""
+        rows = metrics.read_metrics(self.workdir)
+        return (int(rows[-1]["step"]), float(rows[-1]["seconds"])) if rows else (0, 0.0)
+
+    def state(self) -> State:
+        """How far the run is."""
+        if not self.commands():
+            return "finished"
+        if (self.workdir / _FAILED).exists():
+            return "failed"
+        return "begun" if self.workdir.exists() else "waiting"
+
+    def mark_failed(self, reason: str) -> None:
+        """Notes that the run failed.
+
+        Args:
+            reason: Why, for the table.
+        """
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        (self.workdir / _FAILED).write_text(reason + "\n", encoding="utf-8")
+
+    def failure(self) -> str:
+        """Why the run failed; empty if it did not."""
+        path = self.workdir / _FAILED
+        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+    def clear_failure(self) -> None:
+        """Forgets that the run failed."""
+        (self.workdir / _FAILED).unlink(missing_ok=True)
+
+
+def load(path: str) -> SweepConfig:
+    """Reads a sweep.
+
+    Args:
+        path: The file, with its argument if it takes one: `configs/sweeps/NAME.py:ARGUMENT`.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        UserError: It cannot be read, or a field is wrong.
+    """
+    return parsing.load_config(path, SweepConfig)
+
+
+def expand(sweep: SweepConfig, root: pathlib.Path) -> list[Run]:
+    """Spells out all runs; every config is read and checked.
+
+    Args:
+        sweep: The sweep.
+        root: The folder of all runs.
+
+    Returns:
+        One run for each config, variant and point of the axes, in this order, the last axis
+        fastest. The untrained network is measured by the first of those that share it.
+
+    Raises:
+        UserError: A config or an override is wrong, or two runs are the same.
+    """
+    if not sweep.configs:
+        raise UserError("sweep.configs is empty; expected at least one config file")
+    axes = {path: _values(path, each) for path, each in flatten(sweep.axes).items()}
+    runs: dict[str, Run] = {}
+    for config in sweep.configs:
+        base = parsing.load_config(config)
+        shared = [word for each in sweep.overrides for word in shlex.split(each)]
+        for variant in sweep.variants or ("",):
+            for point in itertools.product(*axes.values()):
+                pairs = list(zip(axes, point, strict=True))
+                overrides = [*shlex.split(variant), *(f"{path}={value}" for path, value in pairs)]
+                told = [*shlex.split(variant), *(_short(path, value) for path, value in pairs)]
+                run = _make_run(sweep, root, config, base, (*shared, *overrides), told)
+                if run.name in runs:
+                    raise UserError(f"sweep: two runs are called {run.name!r}; expected each once")
+                runs[run.name] = run
+    return _measured_once(list(runs.values()))
+
+
+def _values(path: str, values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, tuple | list) or not values:
+        raise UserError(f"sweep.axes.{path} is {values!r}; expected a tuple of at least one value")
+    return tuple(values)
+
+
+def _make_run(
+    sweep: SweepConfig,
+    root: pathlib.Path,
+    file: str,
+    base: ExperimentConfig,
+    overrides: Sequence[str],
+    told: Sequence[str],
+) -> Run:
+    path, _, argument = file.partition(":")
+    name = _name([pathlib.Path(path).stem, argument, *told])
+    try:
+        config = parsing.overridden(base, [tuple(each.split("=", 1)) for each in overrides])
+    except UserError as error:
+        raise UserError(f"run {name}: {error}") from error
+    flags = (f"--config={file}", *(f"--config.{each}" for each in overrides))
+    return Run(name=name, flags=flags, evaluate=sweep.evaluate, workdir=root / name, config=config)
+
+
+def _measured_once(runs: list[Run]) -> list[Run]:
+    """Of runs that begin with the same network, the first alone measures it untrained."""
+    known: set[str] = set()
+    found = []
+    for run in runs:
+        network = run.config.with_values(
+            train=TrainConfig().to_dict(),
+            augment=AugmentConfig().to_dict(),
+            optimizer=OptimizerConfig().to_dict(),
+            data={"fraction": 1.0, "subset_seed": 0, "skip_bad_images": False},
+        ).to_json()
+        evaluate = tuple(each for each in run.evaluate if each == "trained" or network not in known)
+        known.add(network)
+        found.append(dataclasses.replace(run, evaluate=evaluate))
+    return found
+
+
+def _short(path: str, value: Any) -> str:
+    """A point of an axis in few words: the field's name goes without saying where it is one."""
+    field = path.rpartition(".")[2]
+    return f"{value}" if field == "name" else f"{field}{value}"
+
+
+def _name(words: Sequence[str]) -> str:
+    """A folder name; a long one is cut, and a checksum tells it from others with this beginning."""
+    name = "_".join(re.sub(r"\W+", "_", word).strip("_") for word in words if word)
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}_{zlib.crc32(name.encode()):08x}"
+    return name
