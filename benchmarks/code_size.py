@@ -22,7 +22,7 @@ _LAYOUT = (
 
 
 def lines_of_code(text: str) -> int:
-    """Counts the lines that hold code.
+    r"""Counts the lines that hold code.
 
     Args:
         text: A Python file.
@@ -31,7 +31,7 @@ def lines_of_code(text: str) -> int:
         Their number; a statement over several lines counts each.
 
     Examples:
-        >>> lines_of_code('"Doc."\\n\\nx = 1  # one\\n# nothing\\n')
+        >>> lines_of_code('"Doc."\n\nx = 1  # one\n# nothing\n')
         1
     """
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)

@@ -16,12 +16,11 @@ import numpy as np
 
 from invariance_jax import augment, models
 from invariance_jax.config import OptimizerConfig
-from invariance_jax.training.flops import peak_flops, training_flops
 from invariance_jax.training.losses import make_loss
-from invariance_jax.training.metrics import TrainMetrics
 from invariance_jax.training.optimizer import make_optimizer, make_schedule
+from invariance_jax.training.performance import peak_flops, training_flops
 from invariance_jax.training.state import init_state
-from invariance_jax.training.step import make_train_step
+from invariance_jax.training.step import TrainMetrics, make_train_step
 
 CLASSES = 1000
 AUGMENTATION = "random_resized_crop_flip"
@@ -76,8 +75,8 @@ def _timed(case: dict[str, Any], augmentation: Callable[..., Any], batch: dict[s
         make_schedule(OPTIMIZER, 1),
         key,
         loss=make_loss("cross_entropy", 0.0),
-        accumulate=1,
-        ema=0.0,
+        grad_accum_steps=1,
+        ema_decay=0.0,
     )
     begun = time.perf_counter()
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(state, metrics, batch).compile()

@@ -1,11 +1,14 @@
 """`python -m invariance_jax COMMAND --config=... --workdir=...`."""
 
 import errno
+import importlib
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
-from invariance_jax.errors import UserError, lookup
+from invariance_jax import __version__, signals
+from invariance_jax.errors import RunError, UserError, lookup
 
 _USAGE = """\
 Where does invariance come from: architecture, data or augmentation?
@@ -20,15 +23,21 @@ usage: invariance-jax COMMAND [--flag=value ...]
   report       draw one page from the results of any number of runs
   export       write a run's weights as a safetensors file with torch's names
 
-`invariance-jax COMMAND --help` explains each.
+`invariance-jax COMMAND --help` explains each, `invariance-jax --version` says which this is.
 """
 
+_COMMANDS = ("quickstart", "prepare", "train", "evaluate", "compare", "report", "export")
+# Only training saves when SIGTERM comes to one of several processes; the others simply end.
+_TRAINING = ("train", "quickstart")
 # A wrong flag, field or path; the same as a shell's own usage errors.
 _USER_ERROR = 2
 _FAILED = 1
-_INTERRUPTED = 130
-# A full disk or quota is nothing to trace back.
+# A full disk or quota is nothing to trace back, and neither is a folder that cannot be written.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+)
 
 
 def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
@@ -40,70 +49,59 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
 
     Returns:
         The exit code: 0, 1 for a run that failed, 2 for a mistake of the user's, 130 after
-        Ctrl-C, 143 for a run that SIGTERM stopped and that can go on.
+        Ctrl-C, 143 after SIGTERM.
     """
     if not argv or argv[0] in ("-h", "--help", "-help", "help"):
         print(_USAGE, end="")
         return 0 if argv else _USER_ERROR
-    # Heavy imports after the cheap answers.
-    from invariance_jax import compilation_cache, distributed
-    from invariance_jax.commands import (
-        compare,
-        evaluate,
-        export,
-        parsing,
-        prepare,
-        quickstart,
-        report,
-        train,
-    )
-    from invariance_jax.training import preemption
-    from invariance_jax.training.checkpoints import CheckpointError
-    from invariance_jax.training.loop import NonFiniteLossError
+    if argv[0] == "--version":
+        print(f"invariance-jax {__version__}")
+        return 0
+    try:
+        _run(argv, keep_compiled)
+        return 0
+    except UserError as error:
+        code, message = _USER_ERROR, str(error)
+    except RunError as error:
+        code, message = _FAILED, str(error)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            code, message = _FAILED, f"{error}; the same command goes on"
+        elif error.errno in _NO_PLACE:
+            code, message = _USER_ERROR, str(error)
+        else:
+            raise
+    except KeyboardInterrupt as error:
+        # Python's own has no text and no number.
+        code = 128 + getattr(error, "number", signal.SIGINT)
+        message = str(error) or signals.INTERRUPTED
+        print(file=sys.stderr)  # after the terminal's ^C
+    print(f"invariance-jax: {message}", file=sys.stderr)
+    return code
 
-    commands = {
-        "quickstart": quickstart.run,
-        "prepare": prepare.run,
-        "train": train.run,
-        "evaluate": evaluate.run,
-        "compare": compare.run,
-        "report": report.run,
-        "export": export.run,
-    }
+
+def _run(argv: Sequence[str], keep_compiled: bool) -> None:
+    name = lookup({name: name for name in _COMMANDS}, argv[0], "command")
+    # Heavy imports after the cheap answers, and only those that the command needs.
+    from invariance_jax import compilation_cache, distributed
+    from invariance_jax.commands import parsing
+
+    command = importlib.import_module(f"invariance_jax.commands.{name}")
     if keep_compiled:
         compilation_cache.enable()
     # Orbax narrates each save, and a failed one by pages of traceback; the one line of our
     # CheckpointError says the same.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        run = lookup(commands, argv[0], "command")
-        # Only training saves when SIGTERM comes; the other commands simply end.
-        distributed.initialize(agrees_on_sigterm=run in (train.run, quickstart.run))
-        run(list(argv[1:]))
+        distributed.initialize(agrees_on_sigterm=name in _TRAINING)
+        command.run(list(argv[1:]))
     except parsing.HelpRequested as text:
         print(text)
-    except UserError as error:
-        print(f"invariance-jax: {error}", file=sys.stderr)
-        return _USER_ERROR
-    except preemption.PreemptedError as error:
-        print(f"invariance-jax: {error}", file=sys.stderr)
-        return preemption.EXIT_CODE
-    except (NonFiniteLossError, CheckpointError) as error:
-        print(f"invariance-jax: {error}", file=sys.stderr)
-        return _FAILED
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        print(f"invariance-jax: {error}; the same command goes on", file=sys.stderr)
-        return _FAILED
-    except KeyboardInterrupt:
-        print("\ninvariance-jax: interrupted; the same command goes on", file=sys.stderr)
-        return _INTERRUPTED
-    return 0
 
 
 def console() -> None:
     """Entry point of the `invariance-jax` console script."""
+    signals.install()
     from invariance_jax import distributed
 
     distributed.run_to_the_end(lambda: main(sys.argv[1:], keep_compiled=True))

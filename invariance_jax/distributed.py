@@ -16,7 +16,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
-from orbax.checkpoint import multihost
 
 from invariance_jax.errors import UserError
 
@@ -224,6 +223,8 @@ def _leave(code: int) -> None:
     """Waits for the others; without them, ends the process at once."""
     sys.stdout.flush()
     sys.stderr.flush()
+    from orbax.checkpoint import multihost
+
     seconds = _LEAVE_FAILED_SECONDS if code else _LEAVE_SECONDS
     try:
         multihost.get_barrier_sync_fn()(key="invariance_jax_leave", timeout_ms=1000 * seconds)

@@ -15,6 +15,13 @@ class UserError(ValueError):
     """
 
 
+class RunError(RuntimeError):
+    """A run that failed for a reason that one line explains; nothing of the user's is wrong.
+
+    The command line prints its message and exits with code 1.
+    """
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> UserError:
     """Makes the error for a name that is in no table.
 

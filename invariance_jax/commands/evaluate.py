@@ -14,7 +14,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.evaluation.evaluate import evaluate
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.fields import differences
-from invariance_jax.training import checkpoints, workdir
+from invariance_jax.training import workdir
 
 _USAGE = """\
 usage: invariance-jax evaluate --workdir=DIR [--untrained] [--config.FIELD=VALUE ...]
@@ -69,7 +69,7 @@ def run(argv: Sequence[str]) -> None:
         if untrained or not stored:
             model, steps, seconds = initial(config), 0, 0.0
         else:
-            found = checkpoints.load_run(folder, best=best)
+            found = workdir.load_run(folder, best=best)
             kind, options = spec.parse(config.model.name)
             model = models.from_flax(
                 models.create(kind, found.num_classes, dtype=config.model.dtype, **options),

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import experiment, models
+from invariance_jax import models
 from invariance_jax.commands import evaluate, parsing, report, sweep
 from invariance_jax.config import SweepConfig
-from invariance_jax.training import loop
+from invariance_jax.training import experiment, loop
 
 _USAGE = """\
 usage: invariance-jax quickstart [--workdir=DIR] [--config=FILE] [--config.FIELD=VALUE ...]
@@ -42,6 +42,8 @@ def run(argv: Sequence[str]) -> None:
     # Everything is checked before the first minute is spent.
     runs = sweep.expand(parsed.config, workdir / "runs")
     planned = [experiment.make(run.config) for run in runs]
+    for built in planned:
+        built.check()
     for number, (run, built) in enumerate(zip(runs, planned, strict=True), 1):
         print(f"\n[{number}/{len(runs)}] {run.name}")
         if "untrained" in run.evaluate:

@@ -21,8 +21,8 @@ from invariance_jax.config import (
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.fields import flatten
+from invariance_jax.training import metrics
 from invariance_jax.training import workdir as workdirs
-from invariance_jax.training import writers
 
 State = Literal["waiting", "begun", "failed", "finished"]
 
@@ -70,7 +70,7 @@ class Run:
 
     def progress(self) -> tuple[int, float]:
         """Steps taken as far as the run has told, and the seconds that they took."""
-        rows = writers.read_metrics(self.workdir)
+        rows = metrics.read_metrics(self.workdir)
         return (int(rows[-1]["step"]), float(rows[-1]["seconds"])) if rows else (0, 0.0)
 
     def state(self) -> State:

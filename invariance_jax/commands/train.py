@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import distributed, experiment
+from invariance_jax import distributed
 from invariance_jax.commands import parsing
-from invariance_jax.training import loop, profiling
 
 _USAGE = """\
 usage: invariance-jax train --config=FILE[:ARGUMENT] --workdir=DIR [--config.FIELD=VALUE ...]
@@ -20,9 +19,9 @@ on from the newest checkpoint in DIR; a DIR that belongs to another config is re
   invariance-jax train --config=configs/imagenet64_resnet18.py --workdir=workdirs/resnet18 \\
       --config.data.data_dir=~/tensorflow_datasets --config.augment.name='translate(t=0.1)'
 
-DIR then holds config.json, parameters.txt, checkpoints/, metrics.jsonl and tensorboard/. SIGTERM
-saves, and ends with code 143. --profile=10:15 traces steps 10 to 14 into DIR/profile, for
-TensorBoard or Perfetto.
+DIR then holds config.json, parameters.txt, checkpoints/, metrics.jsonl and tensorboard/. SIGTERM or
+Ctrl-C saves, and ends with code 143 or 130; a second one ends at once. --profile=10:15 traces
+steps 10 to 14 into DIR/profile, for TensorBoard or Perfetto.
 """
 
 
@@ -39,10 +38,14 @@ def run(argv: Sequence[str]) -> None:
 
     with distributed.together():
         parsed = parsing.parse(argv, usage=_USAGE, define=define, config="")
+        # After the answers that need no network.
+        from invariance_jax.training import experiment, loop, performance
+
         config = parsing.required(parsed, "config", "configs/imagenet64_resnet18.py")
         workdir = pathlib.Path(parsing.required(parsed, "workdir", "DIR")).expanduser()
-        profile = profiling.parse_range(parsed.flags.profile)
+        profile = performance.parse_range(parsed.flags.profile)
         built = experiment.make(config)
+        built.check()
     distributed.say(distributed.device_map(built.mesh))
     trained = loop.train(built, workdir, announce=distributed.say, profile=profile)
     distributed.say(

@@ -1,15 +1,17 @@
 """Networks in Flax Linen, the weights of torchvision and timm for them, and any other function."""
 
 from invariance_jax.models.model import Model, from_flax, from_function, init_variables, load_model
-from invariance_jax.models.registry import create, names
+from invariance_jax.models.registry import DEFAULT_CLASSES, create, names
 from invariance_jax.models.weights import (
     export_weights,
     import_weights,
     load_weights,
+    save_weights,
     weight_shapes,
 )
 
 __all__ = [
+    "DEFAULT_CLASSES",
     "Model",
     "create",
     "export_weights",
@@ -20,5 +22,6 @@ __all__ = [
     "load_model",
     "load_weights",
     "names",
+    "save_weights",
     "weight_shapes",
 ]

@@ -148,30 +148,20 @@ def load_model(
         variables = import_weights(kind, arrays, num_classes=num_classes, **options)
         (classes,) = variables["params"]["head"]["bias"].shape
         module = create(kind, classes, dtype=dtype, **options)
-        shapes = jax.eval_shape(lambda: init_variables(module, jax.random.key(0), image_size))
-        check_shapes(variables, shapes, f"weights {str(weights)!r}", f"image_size {image_size}")
+        _check_shapes(variables, module, weights, image_size)
     return from_flax(module, variables, name=name, image_size=image_size)
 
 
-def check_shapes(variables: Any, expected: Any, given: str, by: str) -> None:
-    """Refuses weights of another image size.
-
-    Args:
-        variables: A network's variables.
-        expected: The same tree of arrays or shapes.
-        given: What the variables came from, for the error message.
-        by: What asks for other shapes.
-
-    Raises:
-        UserError: An array has another shape.
-    """
+def _check_shapes(variables: Any, module: nn.Module, weights: Any, image_size: int) -> None:
+    """Refuses weights that were made for another size of the images."""
+    expected = jax.eval_shape(lambda: init_variables(module, jax.random.key(0), image_size))
     for (path, here), there in zip(
         jax.tree_util.tree_leaves_with_path(variables), jax.tree.leaves(expected), strict=True
     ):
         if here.shape != there.shape:
             raise UserError(
-                f"{given}: {jax.tree_util.keystr(path)} has shape {here.shape}; {by} needs "
-                f"{there.shape}"
+                f"weights {str(weights)!r}: {jax.tree_util.keystr(path)} has shape {here.shape}; "
+                f"images of {image_size} pixels need {there.shape}"
             )
 
 
@@ -261,8 +251,8 @@ def _embed_on_host(function: Callable[[Any], Any], name: str, images: Images) ->
     if jax.default_backend() != "cpu":
         return jax.pure_callback(call, shape, images, vmap_method="sequential")
 
-    # `pure_callback` hands over JAX arrays, whose copy waits for a thread of the CPU's pool; where
-    # every thread stands in such a call, none is left, and all wait for ever. These are bare memory.
+    # `pure_callback` hands over JAX arrays, whose copy waits for a thread of the CPU's pool: where
+    # every thread stands in such a call, all wait for ever. A buffer is bare memory.
     def fill(context: Any, out: Any, images: Any) -> None:
         np.asarray(out)[...] = call(np.asarray(images))
 

@@ -104,8 +104,8 @@ def create(
         num_classes: Length of the logits, at least 1.
         dtype: What it computes in: "float32" or "bfloat16".
         ghost_batch_size: How many consecutive images of the batch share BatchNorm statistics in
-            training (the original's batch per GPU); 0 for the whole batch. Without effect on vision
-            transformers, which have no BatchNorm.
+            training (the original's batch per GPU); 0 for the whole batch. Without effect on
+            vision transformers, which have no BatchNorm.
         remat: Compute each block's activations again in the backward pass instead of keeping
             them; of vision transformers.
         **options: Of ResNets: `stem` ("imagenet": 7x7 with stride 2 and a max-pool; "cifar":

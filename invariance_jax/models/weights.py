@@ -4,6 +4,7 @@ A path is where a variable stands in ours, from the collection down; a key is it
 state dict. Everything is listed in the order of torch's state dicts.
 """
 
+import json
 import math
 import os
 import pathlib
@@ -20,6 +21,7 @@ import safetensors
 import safetensors.numpy
 from jax.typing import ArrayLike
 
+from invariance_jax import files
 from invariance_jax.errors import UserError
 from invariance_jax.models.registry import DEFAULT_CLASSES, create
 from invariance_jax.models.resnet import ResNet
@@ -85,6 +87,27 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             return dict(np.load(file, allow_pickle=False))
     except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise UserError(f"weights {str(path)!r} cannot be read: {error}") from error
+
+
+def save_weights(
+    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Writes a `.safetensors` file: the same bytes for the same arrays and metadata.
+
+    Args:
+        path: Where.
+        arrays: Arrays by name.
+        metadata: What else the file says, by name.
+    """
+    data = safetensors.numpy.save(dict(arrays), dict(metadata))
+    # The library writes the metadata in an order that it draws anew in every process.
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with files.atomic_path(pathlib.Path(path)) as temporary, temporary.open("wb") as file:
+        file.writelines((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]))
 
 
 def weight_shapes(

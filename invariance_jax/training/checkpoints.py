@@ -1,24 +1,280 @@
-"""Checkpoints: written atomically in the background, restored onto the mesh at hand."""
+"""Checkpoints: written atomically in the background, read onto the mesh at hand or to the host."""
 
+import contextlib
+import dataclasses
+import functools
+import json
+import os
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypeVar
 
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+import jax
+import numpy as np
 
 from invariance_jax import devices, distributed
+from invariance_jax.errors import RunError, UserError
 from invariance_jax.training.state import TrainState
+
+T = TypeVar("T")
 
 _STATE, _PROGRESS = "state", "progress"
 _FOLDER, _ASIDE = "checkpoints", "checkpoints_unreadable"
-_LONGEST = 300  # characters of an error that are shown; TensorStore adds whole specifications
+_LONGEST = 200  # characters of an error that are shown; TensorStore adds whole specifications
+_PATTERN = frozenset("*?[\\")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(RunError):
     """A checkpoint could not be written or read; the message says which, and what is left."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a run knows beside its state; saved with every checkpoint.
+
+    Attributes:
+        seconds: Time spent in training and validation, over all resumed parts.
+        best_step: The step with the best validation so far; None before the first one.
+        best_top1: Its top-1 accuracy, 0 to 1.
+        top1: Top-1 accuracy of the last validation.
+        top5: Top-5 accuracy likewise.
+    """
+
+    seconds: float = 0.0
+    best_step: int | None = None
+    best_top1: float = -1.0
+    top1: float = 0.0
+    top5: float = 0.0
+
+    @classmethod
+    def from_saved(cls, saved: Any) -> Self:
+        """Reads what any version has saved.
+
+        Args:
+            saved: JSON values. What they lack has its default, what is not known is passed over.
+
+        Returns:
+            The progress.
+        """
+        found = saved.get(_PROGRESS) if isinstance(saved, Mapping) else None
+        found = found if isinstance(found, Mapping) else {}
+        known = {
+            field.name: found[field.name]
+            for field in dataclasses.fields(cls)
+            if type(found.get(field.name)) in (int, float)
+        }
+        return cls(**known)
+
+    def validated(self, step: int, top1: float, top5: float) -> Self:
+        """The progress after a validation.
+
+        Args:
+            step: When.
+            top1: Top-1 accuracy that was measured, 0 to 1.
+            top5: Top-5 accuracy likewise.
+
+        Returns:
+            The new progress; of equally good steps the first is the best.
+        """
+        now = dataclasses.replace(self, top1=top1, top5=top5)
+        if top1 <= self.best_top1:
+            return now
+        return dataclasses.replace(now, best_step=step, best_top1=top1)
+
+
+def steps(workdir: pathlib.Path) -> list[int]:
+    """Lists the complete checkpoints; one that was not finished has another name.
+
+    Args:
+        workdir: The run's folder, there or not.
+
+    Returns:
+        Their steps, the oldest first.
+    """
+    folder = workdir / _FOLDER
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def restore_state(
+    workdir: pathlib.Path, abstract: TrainState, announce: Callable[[str], object]
+) -> tuple[TrainState, Progress] | None:
+    """Reads the newest checkpoint that can be read, to go on from it.
+
+    Newer ones are moved to `WORKDIR/checkpoints_unreadable`: their steps will be saved again.
+
+    Args:
+        workdir: The run's folder.
+        abstract: Shapes, dtypes and shardings of the state; the mesh need not be the one that the
+            checkpoint was written on.
+        announce: Is told of checkpoints that cannot be read.
+
+    Returns:
+        The state, laid out as `abstract` says, and the progress; None if there is no checkpoint.
+
+    Raises:
+        CheckpointError: There are checkpoints, and none of them can be read.
+    """
+
+    def read(step: int) -> tuple[TrainState, Progress]:
+        import orbax.checkpoint as ocp
+
+        arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
+        with _opened(workdir, step) as (checkpointer, path):
+            restore = ocp.args.PyTreeRestore(item=abstract, restore_args=arguments)
+            return checkpointer.restore(path, args=restore), _progress(workdir, step)
+
+    unreadable: list[int] = []
+    restored = _newest_readable(workdir, read, announce, unreadable)
+    if unreadable and distributed.is_lead():
+        for step in unreadable:
+            target = workdir / _ASIDE / str(step)
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            (workdir / _FOLDER / str(step)).rename(target)
+    devices.barrier("checkpoints set aside")
+    return restored
+
+
+def restore_variables(
+    workdir: pathlib.Path, *, best: bool, announce: Callable[[str], object]
+) -> tuple[int, dict[str, Any], Progress] | None:
+    """Reads what a run is judged by, and nothing else of its state; nothing is moved.
+
+    Args:
+        workdir: The run's folder.
+        best: Whether to read the checkpoint with the best validation instead of the newest.
+        announce: Is told of checkpoints that cannot be read.
+
+    Returns:
+        The step; the moving average where there is one, else parameters and batch statistics, as
+        numpy arrays; the progress at that step. None if there is no checkpoint.
+
+    Raises:
+        UserError: The best checkpoint is not there or cannot be read.
+        CheckpointError: There are checkpoints, and none of them can be read.
+    """
+
+    def read(step: int) -> tuple[int, dict[str, Any], Progress]:
+        import orbax.checkpoint as ocp
+
+        with _opened(workdir, step) as (checkpointer, path):
+            saved = checkpointer.metadata(path).item_metadata.tree
+            names = ("ema",) if saved["ema"] else ("params", "batch_stats")
+            wanted = {name: saved[name] for name in names if saved[name]}
+            restore = ocp.args.PyTreeRestore(
+                item=jax.tree.map(lambda each: np.zeros((), each.dtype), wanted),
+                restore_args=jax.tree.map(
+                    lambda each: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+                ),
+                partial_restore=True,
+            )
+            found = checkpointer.restore(path, args=restore)
+        return step, found.get("ema", found), _progress(workdir, step)
+
+    done = None
+    if best:
+        done = _newest_readable(workdir, functools.partial(_progress, workdir), announce, [])
+    if done is None or done.best_step is None:
+        return _newest_readable(workdir, read, announce, [])
+    try:
+        return read(done.best_step)
+    except Exception as error:
+        raise UserError(
+            f"{workdir / _FOLDER}: the checkpoint of step {done.best_step}, the best in "
+            f"validation, cannot be read: {_one_line(error)}; --checkpoint=newest takes the newest"
+        ) from error
+
+
+def _newest_readable(
+    workdir: pathlib.Path,
+    read: Callable[[int], T],
+    announce: Callable[[str], object],
+    unreadable: list[int],
+) -> T | None:
+    """What `read` gives of the newest step at which it does not fail.
+
+    Newer steps are added to `unreadable`, and said in one line.
+    """
+    first_error = None
+    for step in reversed(steps(workdir)):
+        try:
+            found = read(step)
+        except Exception as error:  # Orbax and TensorStore raise many kinds, `Exception` too
+            first_error = first_error or error
+            unreadable.append(step)
+            continue
+        if first_error:
+            announce(
+                f"{workdir / _FOLDER / str(unreadable[0])} cannot be read: "
+                f"{_one_line(first_error)}; fell back to the checkpoint of step {step}"
+            )
+        return found
+    if first_error:
+        raise CheckpointError(
+            f"{workdir / _FOLDER}: none of the checkpoints of steps {sorted(unreadable)} can be "
+            f"read: {_one_line(first_error)}; move the folder away to begin anew"
+        ) from first_error
+    return None
+
+
+def _progress(workdir: pathlib.Path, step: int) -> Progress:
+    path = workdir / _FOLDER / str(step) / _PROGRESS / "metadata"
+    return Progress.from_saved(json.loads(path.read_bytes()) if path.exists() else None)
+
+
+@contextlib.contextmanager
+def _opened(workdir: pathlib.Path, step: int) -> Iterator[tuple[Any, pathlib.Path]]:
+    """Orbax's reader, and where it finds a step's state."""
+    import orbax.checkpoint as ocp
+
+    with (
+        _plain(workdir / _FOLDER) as folder,
+        _quiet(),
+        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+    ):
+        yield checkpointer, folder / str(step) / _STATE
+
+
+@contextlib.contextmanager
+def _plain(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path of the folder that is no pattern.
+
+    Orbax looks for its own files by patterns that begin with the path. Where that holds one too,
+    it finds none of them, and leaves all arrays out of a checkpoint without a word.
+    """
+    folder = folder.absolute()
+    if not _PATTERN & set(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="invariance_jax_") as place:
+        link = pathlib.Path(place) / folder.name
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what TensorStore's other reads and writes say when one has failed.
+
+    Orbax closes its event loop at the first error; each that was under way then prints a traceback
+    of its own.
+    """
+    before = sys.unraisablehook
+
+    def hook(raised: Any) -> None:
+        if str(raised.exc_value) != "Event loop is closed":
+            before(raised)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 class _KeepBest:
@@ -27,41 +283,40 @@ class _KeepBest:
     def __init__(self) -> None:
         self.step: int | None = None
 
-    def should_preserve(
-        self, checkpoints: Sequence[Any], *, context: checkpoint_managers.PreservationContext
-    ) -> list[bool]:
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         return [info.step == self.step for info in checkpoints]
 
 
-class Checkpoints:
-    """The checkpoints of one run, in `WORKDIR/checkpoints/STEP`.
+class CheckpointWriter:
+    """Writes the checkpoints of one run to `WORKDIR/checkpoints/STEP`; a context manager.
 
-    A checkpoint that was not finished when the process died is ignored and removed.
+    What a process that died has not finished is removed.
     """
 
-    def __init__(self, workdir: pathlib.Path, *, keep: int | None = None) -> None:
+    def __init__(self, workdir: pathlib.Path, *, keep: int) -> None:
         """Opens the folder.
 
         Args:
             workdir: The run's folder.
-            keep: How many of the latest checkpoints stay, the best not counted; None opens for
-                reading only.
+            keep: How many of the latest checkpoints stay, the best not counted.
         """
-        self._folder = (workdir / _FOLDER).absolute()
-        self._read_only = keep is None
+        import orbax.checkpoint as ocp
+
+        self._workdir = workdir
         self._best = _KeepBest()
-        policy = checkpoint_managers.AnyPreservationPolicy(
-            [checkpoint_managers.LatestN(keep), self._best]
+        self._stack = contextlib.ExitStack()
+        (workdir / _FOLDER).mkdir(exist_ok=True)
+        self._stack.enter_context(_quiet())
+        policy = ocp.checkpoint_managers.AnyPreservationPolicy(
+            [ocp.checkpoint_managers.LatestN(keep), self._best]
         )
         self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy, create=keep is not None, read_only=keep is None
-            ),
+            self._stack.enter_context(_plain(workdir / _FOLDER)),
+            options=ocp.CheckpointManagerOptions(preservation_policy=policy),
             item_names=(_STATE, _PROGRESS),
         )
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -72,51 +327,35 @@ class Checkpoints:
     ) -> None:
         # Waits for a save in flight, so that a run that stops on an error keeps it.
         try:
-            self._manager.close()
+            with self._stack:
+                self._manager.close()
         except Exception as broken:
             # A run that stops for another reason says that one.
             if error is None:
                 raise self._not_saved(broken) from broken
 
-    def steps(self) -> list[int]:
-        """Steps of all complete checkpoints, the oldest first."""
-        return sorted(self._manager.all_steps())
-
-    def latest_step(self) -> int | None:
-        """The newest complete checkpoint's step, or None."""
-        return self._manager.latest_step()
-
     def save(
-        self,
-        step: int,
-        state: TrainState,
-        progress: Mapping[str, Any],
-        *,
-        best_step: int | None = None,
+        self, step: int, state: TrainState, progress: Progress, config: Mapping[str, Any]
     ) -> None:
         """Starts to save; returns as soon as the state has been copied.
 
         Args:
             step: Steps taken.
             state: The state after them.
-            progress: What else a resumed run needs, as JSON values.
-            best_step: The step to keep beyond the latest ones, if any.
+            progress: What else a resumed run needs; its best step is kept beyond the latest ones.
+            config: The run's config, as JSON values.
 
         Raises:
             CheckpointError: This one or the one before it could not be written, for example on
                 a full disk. Older ones are whole: they are removed after a new one is.
         """
-        self._best.step = best_step
+        import orbax.checkpoint as ocp
+
+        self._best.step = progress.best_step
+        told = {"step": step, _PROGRESS: dataclasses.asdict(progress), "config": dict(config)}
+        items = {_STATE: ocp.args.StandardSave(state), _PROGRESS: ocp.args.JsonSave(told)}
         try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    **{
-                        _STATE: ocp.args.StandardSave(state),
-                        _PROGRESS: ocp.args.JsonSave(dict(progress)),
-                    }
-                ),
-            )
+            self._manager.save(step, args=ocp.args.Composite(**items))
         except Exception as error:
             raise self._not_saved(error) from error
 
@@ -131,82 +370,17 @@ class Checkpoints:
         except Exception as error:
             raise self._not_saved(error) from error
 
-    def restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """Reads a checkpoint.
-
-        Args:
-            step: Which one.
-            abstract: Shapes, dtypes and shardings of the state; the mesh need not be the one that
-                the checkpoint was written on.
-
-        Returns:
-            The state, laid out as `abstract` says, and the progress saved with it.
-        """
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                **{
-                    _STATE: ocp.args.StandardRestore(abstract),
-                    _PROGRESS: ocp.args.JsonRestore(),
-                }
-            ),
-        )
-        return restored[_STATE], restored[_PROGRESS]
-
-    def restore_newest(
-        self, abstract: TrainState, announce: Callable[[str], object]
-    ) -> tuple[TrainState, dict[str, Any]] | None:
-        """Reads the newest checkpoint that can be read.
-
-        Args:
-            abstract: As `restore` takes it.
-            announce: Is told of every newer one that cannot be read.
-
-        Returns:
-            The state and the progress saved with it; None if there is no checkpoint.
-
-        Raises:
-            CheckpointError: There are checkpoints, and none of them can be read.
-        """
-        unreadable: list[int] = []
-        for step in reversed(self.steps()):
-            try:
-                restored = self.restore(step, abstract)
-            except Exception as error:  # Orbax and TensorStore raise many kinds, `Exception` too
-                announce(f"{self._folder / str(step)} cannot be read: {_one_line(error)}")
-                unreadable.append(step)
-                last_error = error
-                continue
-            if unreadable:
-                announce(f"{self._folder}: fell back to the checkpoint of step {step}")
-                self._set_aside(unreadable)
-            return restored
-        if unreadable:
-            raise CheckpointError(
-                f"{self._folder}: none of the checkpoints of steps {sorted(unreadable)} can be "
-                "read; move the folder away to begin anew"
-            ) from last_error
-        return None
-
-    def _set_aside(self, steps: Sequence[int]) -> None:
-        """Makes room for these steps to be saved again, and keeps what there was for a look."""
-        if self._read_only:
-            return
-        if distributed.is_lead():
-            for step in steps:
-                target = self._folder.with_name(_ASIDE) / str(step)
-                target.parent.mkdir(exist_ok=True)
-                shutil.rmtree(target, ignore_errors=True)
-                (self._folder / str(step)).rename(target)
-        devices.barrier("checkpoints set aside")
-        self._manager.reload()
+    def newest(self) -> str:
+        """Says which checkpoint is the newest, be it still in flight."""
+        step = self._manager.latest_step()
+        return "none" if step is None else f"that of step {step}"
 
     def _not_saved(self, error: Exception) -> CheckpointError:
-        left = sorted(self._manager.all_steps(read=True))
+        left = steps(self._workdir)
         whole = f"that of step {left[-1]} is whole" if left else "there is none yet"
         return CheckpointError(
-            f"{self._folder}: a checkpoint could not be saved: {_one_line(error)}; {whole}. Make "
-            "room, then the same command goes on from there"
+            f"{self._workdir / _FOLDER}: a checkpoint could not be saved: {_one_line(error)}; "
+            f"{whole}. Make room, then the same command goes on from there"
         )
 
 

@@ -5,33 +5,35 @@ import contextlib
 import dataclasses
 import itertools
 import pathlib
+import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from clu import parameter_overview
+from jax.experimental import multihost_utils
 
-from invariance_jax import data, devices, distributed, files, progress
-from invariance_jax.evaluation import accuracy
-from invariance_jax.experiment import Experiment
-from invariance_jax.training import flops
+from invariance_jax import data, devices, distributed, files, models, progress, signals
+from invariance_jax.errors import RunError
+from invariance_jax.evaluation.accuracy import Accuracy
+from invariance_jax.evaluation.driver import Driver
+from invariance_jax.training import checkpoints, performance
 from invariance_jax.training import workdir as workdirs
-from invariance_jax.training.checkpoints import Checkpoints
-from invariance_jax.training.metrics import TrainMetrics
-from invariance_jax.training.preemption import PreemptedError, Preemption
-from invariance_jax.training.profiling import Profile
+from invariance_jax.training.checkpoints import CheckpointWriter, Progress
+from invariance_jax.training.experiment import Experiment
+from invariance_jax.training.metrics import MetricWriter
 from invariance_jax.training.state import TrainState
-from invariance_jax.training.step import make_train_step
-from invariance_jax.training.throughput import Throughput
-from invariance_jax.training.writers import MetricWriter
+from invariance_jax.training.step import TrainMetrics, make_train_step
 
 _OVERVIEW = "parameters.txt"
 # Enough that the devices never wait for the host; a batch of canvases takes hundreds of MB.
 _MOST_QUEUED_STEPS = 2
+# Images of a device. Validation is a small part of a run; to find the batch that fits is not.
+_VALIDATED_AT_ONCE = 32
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(RunError):
     """The loss is no longer a number; the last checkpoint was written before that."""
 
 
@@ -52,73 +54,21 @@ class Trained:
     seconds: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a run knows beside its state; saved with every checkpoint.
+class Validation(NamedTuple):
+    """Accuracy over the validation split.
 
     Attributes:
-        seconds: Time spent in training and validation, over all resumed parts.
-        best_step: The step with the best validation so far; None before the first one.
-        best_top1: Its top-1 accuracy, 0 to 1.
-        top1: Top-1 accuracy of the last validation.
-        top5: Top-5 accuracy likewise.
+        top1: Share of images whose best score is the true class, 0 to 1.
+        top5: Share of images whose five best scores hold the true class.
+        images: How many images there were.
     """
 
-    seconds: float = 0.0
-    best_step: int | None = None
-    best_top1: float = -1.0
-    top1: float = 0.0
-    top5: float = 0.0
-
-    def validated(self, step: int, result: accuracy.Accuracy) -> "Progress":
-        """The progress after a validation.
-
-        Args:
-            step: When.
-            result: What was measured.
-
-        Returns:
-            The new progress; of equally good steps the first is the best.
-        """
-        now = dataclasses.replace(self, top1=result.top1, top5=result.top5)
-        if result.top1 <= self.best_top1:
-            return now
-        return dataclasses.replace(now, best_step=step, best_top1=result.top1)
+    top1: float
+    top5: float
+    images: int
 
 
-def restore_state(
-    experiment: Experiment,
-    checkpoints: Checkpoints,
-    *,
-    best: bool = False,
-    announce: Callable[[str], object] = distributed.say,
-) -> tuple[TrainState, Progress] | None:
-    """Reads the newest checkpoint that can be read, or the best one.
-
-    Args:
-        experiment: The experiment it belongs to; its mesh may be another one than then.
-        checkpoints: Where it is.
-        best: Whether to read the one with the best validation instead of the newest.
-        announce: Is told of checkpoints that cannot be read.
-
-    Returns:
-        The state on the experiment's mesh and the progress saved with it; None if there is none.
-
-    Raises:
-        CheckpointError: There are some, and none can be read.
-    """
-    abstract = experiment.abstract_state()
-    restored = checkpoints.restore_newest(abstract, announce)
-    if restored is None:
-        return None
-    state, saved = restored
-    best_step = saved["progress"]["best_step"]
-    if best and best_step is not None:
-        state, saved = checkpoints.restore(best_step, abstract)
-    return state, Progress(**saved["progress"])
-
-
-def make_validate(experiment: Experiment) -> Callable[[Any], accuracy.Accuracy]:
+def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
     """Makes the function that measures accuracy on the validation split.
 
     Args:
@@ -128,19 +78,29 @@ def make_validate(experiment: Experiment) -> Callable[[Any], accuracy.Accuracy]:
         From the model's variables to its accuracy; compiled at the first call.
     """
     config = experiment.config
-    step = accuracy.make_accuracy_step(experiment.model, experiment.preprocess, experiment.mesh)
+    driver = Driver(
+        model=models.from_flax(
+            experiment.model,
+            experiment.abstract_state.evaluated_variables,
+            name=config.model.name,
+            image_size=config.data.image_size,
+        ),
+        measurements=[Accuracy()],
+        source=experiment.validation_source,
+        preprocess=experiment.preprocess,
+        canvas_size=config.data.canvas_size,
+        workers=config.data.workers,
+        mesh=experiment.mesh,
+        per_device_batch_size=config.eval.per_device_batch_size or _VALIDATED_AT_ONCE,
+        memory=config.eval.memory,
+        shard_size=config.eval.shard_size,
+        description="",
+    )
 
-    def validate(variables: Any) -> accuracy.Accuracy:
-        batches = data.evaluation_batches(
-            experiment.validation_source,
-            batch_size=experiment.validation_batch_size,
-            canvas_size=config.data.canvas_size,
-            workers=config.data.workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        on_device = data.prefetch_to_device(batches, devices.by_example(experiment.mesh))
-        return accuracy.measure(step, variables, on_device)
+    def validate(variables: Any) -> Validation:
+        ((_, found),) = driver.run(variables)
+        top1, top5 = found["correct_top1"], found["correct_top5"]
+        return Validation(float(top1.mean()), float(top5.mean()), len(top1))
 
     return validate
 
@@ -155,7 +115,7 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
         `step(state, metrics, batch) -> (state, metrics)`, compiled at the first call.
     """
     whole = devices.replicated(experiment.mesh)
-    where = jax.tree.map(lambda x: x.sharding, experiment.abstract_state())
+    where = jax.tree.map(lambda x: x.sharding, experiment.abstract_state)
     step = make_train_step(
         experiment.model,
         experiment.augmentation,
@@ -164,8 +124,8 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
         experiment.schedule,
         jax.random.key(experiment.config.seed),
         loss=experiment.loss,
-        accumulate=experiment.config.train.grad_accum_steps,
-        ema=experiment.config.train.ema_decay,
+        grad_accum_steps=experiment.config.train.grad_accum_steps,
+        ema_decay=experiment.config.train.ema_decay,
     )
     return jax.jit(
         step,
@@ -224,38 +184,30 @@ def train(
         The finished run.
 
     Raises:
-        UserError: The workdir belongs to another config, or the weights to start from do not fit.
+        UserError: The workdir belongs to another config, data is not there, or the weights to start
+            from do not fit.
         NonFiniteLossError: The loss became infinite or not a number.
-        PreemptedError: SIGTERM came; the state is saved.
+        Interrupted: SIGTERM or SIGINT came; from the first step on, the state is saved.
         CheckpointError: A checkpoint could not be written, or none of those there can be read.
     """
     config = experiment.config
-    if not (workdir / "checkpoints").exists():
+    experiment.check()
+    if not checkpoints.steps(workdir):
         # Weights that do not fit are found before the workdir is marked.
         experiment.load_weights()
     workdirs.claim(workdir, config)
-    with contextlib.ExitStack() as stack:
-        preemption = stack.enter_context(Preemption())
-        checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.train.keep_checkpoints))
-        restored = restore_state(experiment, checkpoints, announce=announce)
-        if restored:
-            state, done = restored
-            start_step = int(state.step)
-            announce(f"{workdir}: going on from the checkpoint of step {start_step}")
-            if start_step >= config.train.steps:
-                return _trained(state, done)
-        else:
-            state, done, start_step = experiment.init_state(), Progress(), 0
-            if distributed.is_lead():
-                files.write_text(workdir / _OVERVIEW, _overview(state))
-            count = parameter_overview.count_parameters(state.params)
-            announce(
-                f"{workdir}: training {config.model.name}, {count:,} parameters, listed in "
-                f"{_OVERVIEW}"
-            )
+    restored = checkpoints.restore_state(workdir, experiment.abstract_state, announce)
+    state, done = restored or (_begin(experiment, workdir, announce), Progress())
+    start_step = int(state.step)
+    if restored:
+        announce(f"{workdir}: going on from the checkpoint of step {start_step}")
+        if start_step >= config.train.steps:
+            return _trained(state, done)
 
-        writer = stack.enter_context(MetricWriter(workdir, start_step))
-        trace = stack.enter_context(Profile(workdir, profile))
+    with contextlib.ExitStack() as stack:
+        writer = MetricWriter(workdir, start_step, announce)
+        saver = stack.enter_context(CheckpointWriter(workdir, keep=config.train.keep_checkpoints))
+        before_step = stack.enter_context(performance.profile(workdir, profile))
         bar = stack.enter_context(
             progress.bar(
                 total=config.train.steps,
@@ -267,18 +219,24 @@ def train(
         validate, throughput = make_validate(experiment), _make_throughput(experiment)
         begun, seconds_before = time.perf_counter(), done.seconds
         metrics = no_metrics(experiment)
-        batches = training_input(experiment, start_step, announce)
+        batches = stack.enter_context(
+            contextlib.closing(training_input(experiment, start_step, announce))
+        )
         first = next(batches)
-        batches = itertools.chain([first], batches)
         # Compiled before the first interval is timed; another shape would be an error from now
         # on, not another program.
         run_step = compile_step(experiment).lower(state, metrics, first).compile()
+        batches = itertools.chain([first], batches)
         del first
         queued: collections.deque[Any] = collections.deque()
+        # Of several processes all must stop after the same step: there JAX takes SIGTERM.
+        asked = signals.Signals()
+        if jax.process_count() == 1:
+            asked = stack.enter_context(signals.deferred())
         throughput.restart()
         for step in range(start_step + 1, config.train.steps + 1):
             batch = throughput.take(batches, metrics)
-            trace.before(step, metrics)
+            before_step(step, metrics)
             # Whatever the step needs is on the devices, and what it gives stays there.
             with (
                 jax.transfer_guard_host_to_device("disallow"),
@@ -289,7 +247,7 @@ def train(
             devices.wait_for_all_but(_MOST_QUEUED_STEPS, queued, metrics)
             bar.update()
             last = step == config.train.steps
-            stop = preemption.reached(step) and not last
+            stop = must_stop(asked, step) and not last
             save = last or stop or step % config.train.checkpoint_every == 0
             # A machine that is taken away leaves no time for a validation.
             validation = last or (step % config.train.evaluate_every == 0 and not stop)
@@ -302,7 +260,7 @@ def train(
             if values["nonfinite"] is not None:
                 raise NonFiniteLossError(
                     f"{workdir}: at step {values['nonfinite']} the loss or the parameters are "
-                    f"not finite; the last good checkpoint is {_newest(checkpoints)}. Try a lower "
+                    f"not finite; the last good checkpoint is {saver.newest()}. Try a lower "
                     f"config.optimizer.learning_rate (now {config.optimizer.learning_rate}) or "
                     f"more config.optimizer.warmup_steps (now {config.optimizer.warmup_steps})"
                 )
@@ -312,42 +270,66 @@ def train(
             if validation:
                 result = validate(state.evaluated_variables)
                 row |= {"validation_top1": result.top1, "validation_top5": result.top5}
-                done = done.validated(step, result)
+                done = done.validated(step, result.top1, result.top5)
                 save = save or done.best_step == step
             seconds = seconds_before + time.perf_counter() - begun
             done = dataclasses.replace(done, seconds=seconds)
             writer.write(step, {**row, "seconds": seconds})
             if save:
-                saved = {"step": step, "progress": dataclasses.asdict(done)}
-                saved["config"] = config.to_dict()
-                checkpoints.save(step, state, saved, best_step=done.best_step)
+                saver.save(step, state, done, config.to_dict())
             if stop:
-                checkpoints.wait()
-                raise PreemptedError(
-                    f"{workdir}: stopped by SIGTERM after step {step}, which is saved; the same "
-                    "command goes on"
+                saver.wait()
+                name = signal.Signals(asked.came or signal.SIGTERM).name
+                raise signals.Interrupted(
+                    f"{workdir}: stopped by {name} after step {step}, which is saved; the same "
+                    "command goes on",
+                    asked.came or signal.SIGTERM,
                 )
             # Validation is not counted into the training rate.
             throughput.restart()
     return _trained(state, done)
 
 
+def _begin(
+    experiment: Experiment, workdir: pathlib.Path, announce: Callable[[str], object]
+) -> TrainState:
+    """The state before the first step, and a table of its parameters."""
+    state = experiment.init_state()
+    if distributed.is_lead():
+        table = parameter_overview.get_parameter_overview(state.params, include_stats="sharding")
+        files.write_text(workdir / _OVERVIEW, f"{table}\n")
+    count = parameter_overview.count_parameters(state.params)
+    name = experiment.config.model.name
+    announce(f"{workdir}: training {name}, {count:,} parameters, listed in {_OVERVIEW}")
+    return state
+
+
 def _trained(state: TrainState, done: Progress) -> Trained:
     return Trained(state=state, top1=done.top1, top5=done.top5, seconds=done.seconds)
 
 
-def _overview(state: TrainState) -> str:
-    """A table of all parameters, with how each is divided over the mesh."""
-    return parameter_overview.get_parameter_overview(state.params, include_stats="sharding") + "\n"
+def must_stop(asked: signals.Signals, step: int) -> bool:
+    """Whether the run is to stop after this step; the same answer in all processes.
+
+    Args:
+        asked: What notices signals, in a process that is alone.
+        step: Steps taken. Call it after every step: JAX's coordination service listens in each of
+            several processes, passes the notice on and agrees on a step.
+
+    Returns:
+        True once all processes have taken the step at which they stop.
+    """
+    return asked.came is not None or multihost_utils.reached_preemption_sync_point(step)
 
 
-def _make_throughput(experiment: Experiment) -> Throughput:
+def _make_throughput(experiment: Experiment) -> performance.Throughput:
     config, devices_ = experiment.config, experiment.mesh.devices.ravel()
-    peak = flops.peak_flops(devices_[0].device_kind, config.mesh.peak_flops)
-    return Throughput(
+    peak = performance.peak_flops(devices_[0].device_kind, config.mesh.peak_flops)
+    # To count traces the whole model; without a peak there is nothing to compare it with.
+    flops = peak and performance.training_flops(experiment.model, config.data.image_size)
+    return performance.Throughput(
         batch_size=config.train.batch_size,
-        # To count traces the whole model; without a peak there is nothing to compare it with.
-        image_flops=peak and flops.training_flops(experiment.model, config.data.image_size),
+        image_flops=flops,
         peak_flops=peak and peak * len(devices_),
     )
 
@@ -362,8 +344,3 @@ def no_metrics(experiment: Experiment) -> Any:
         A `TrainMetrics` on the mesh.
     """
     return jax.device_put(TrainMetrics.empty(), devices.replicated(experiment.mesh))
-
-
-def _newest(checkpoints: Checkpoints) -> str:
-    step = checkpoints.latest_step()
-    return "none" if step is None else f"that of step {step}"

@@ -15,59 +15,56 @@ Targets = Float[Array, "batch classes"]
 Loss = Callable[[Logits, Targets], Float[Array, "batch"]]
 
 
-def cross_entropy(logits: Logits, target: Targets, smoothing: float) -> Float[Array, "batch"]:
+def cross_entropy(smoothing: float) -> Loss:
     """Cross-entropy with label smoothing, as torch's `CrossEntropyLoss(label_smoothing=...)`.
 
     Args:
-        logits: Scores before the softmax.
-        target: Probabilities of the classes: one-hot, or mixed.
         smoothing: Share of the target spread evenly over all classes, 0 to 1.
 
     Returns:
-        The loss of each example.
+        From logits and probabilities of the classes (one-hot, or mixed) to each example's loss.
     """
-    log_probability = jax.nn.log_softmax(logits)
-    true = jnp.sum(target * log_probability, axis=1)
-    return -(1 - smoothing) * true - smoothing * jnp.mean(log_probability, axis=1)
+
+    def loss(logits: Logits, target: Targets) -> Float[Array, "batch"]:
+        log_probability = jax.nn.log_softmax(logits)
+        true = jnp.sum(target * log_probability, axis=1)
+        return -(1 - smoothing) * true - smoothing * jnp.mean(log_probability, axis=1)
+
+    return loss
 
 
-def binary_cross_entropy(
-    logits: Logits, target: Targets, smoothing: float, threshold: float | None
-) -> Float[Array, "batch"]:
+def binary_cross_entropy(smoothing: float, *, threshold: float | None = None) -> Loss:
     """Asks of each class whether it is there, apart from the others.
 
     Wightman et al., "ResNet strikes back" (arXiv 2110.00476), section 2. The mean over classes, as
     there; its size says nothing beside a cross-entropy.
 
     Args:
-        logits: Log odds of each class.
-        target: How much of each class is in the image, 0 to 1.
         smoothing: Share of the target spread evenly over all classes, 0 to 1.
         threshold: Above it a class counts as wholly there, and below as absent: mixed images hold
-            two classes. None to leave the target as it is.
+            two classes. 0 to 1, 1 excluded; None to leave the target as it is.
 
     Returns:
-        The loss of each example.
+        From log odds of each class, and how much of each is in the image, to each example's loss.
+
+    Raises:
+        UserError: The threshold is out of range.
     """
-    target = (1 - smoothing) * target + smoothing / target.shape[1]
-    if threshold is not None:
-        target = (target > threshold).astype(target.dtype)
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target), axis=1)
-
-
-def _cross_entropy(smoothing: float) -> Loss:
-    return lambda logits, target: cross_entropy(logits, target, smoothing)
-
-
-def _binary_cross_entropy(smoothing: float, *, threshold: float | None = None) -> Loss:
     if threshold is not None and not 0 <= threshold < 1:
         raise UserError(f"threshold is {threshold}; expected 0 to 1, 1 excluded, or None")
-    return lambda logits, target: binary_cross_entropy(logits, target, smoothing, threshold)
+
+    def loss(logits: Logits, target: Targets) -> Float[Array, "batch"]:
+        target = (1 - smoothing) * target + smoothing / target.shape[1]
+        if threshold is not None:
+            target = (target > threshold).astype(target.dtype)
+        return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target), axis=1)
+
+    return loss
 
 
 _LOSSES: Mapping[str, Callable[..., Loss]] = {
-    "cross_entropy": _cross_entropy,
-    "binary_cross_entropy": _binary_cross_entropy,
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
 }
 
 

@@ -6,12 +6,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
-# Parameters are drawn from the seed folded with a number that no training step reaches.
-_INIT = np.uint32(0xFFFF_FFFF)
+from invariance_jax.models import init_variables
 
 
 @jax.tree_util.register_dataclass
@@ -44,21 +42,6 @@ class TrainState:
     def evaluated_variables(self) -> dict[str, Any]:
         """What the run is judged by: the moving average where there is one."""
         return self.ema or self.variables
-
-
-def init_variables(model: nn.Module, key: PRNGKeyArray, image_size: int) -> dict[str, Any]:
-    """Draws a model's parameters.
-
-    Args:
-        model: The network.
-        key: The run's key.
-        image_size: Side of the images, pixels.
-
-    Returns:
-        What `model.apply` takes: "params", and "batch_stats" for models with BatchNorm.
-    """
-    images = jnp.zeros((1, image_size, image_size, 3), jnp.float32)
-    return model.init(jax.random.fold_in(key, _INIT), images, train=False)
 
 
 def init_state(

@@ -4,24 +4,66 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import clu.metrics
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from invariance_jax.augment import OneMixing, WithPolicies
 from invariance_jax.training.losses import Loss
-from invariance_jax.training.metrics import TrainMetrics
 from invariance_jax.training.state import TrainState
 from invariance_jax.transforms import normalize
 
 # Folded into a step's key in place of an example's index; no data set is this large.
 _WHOLE_BATCH = np.uint32(0xFFFF_FFFE)
+_NEVER = jnp.iinfo(jnp.int32).max
 
 Batch = Mapping[str, Array]
 Step = Callable[[TrainState, Any, Batch], tuple[TrainState, Any]]
+
+
+@flax.struct.dataclass
+class FirstNonFiniteStep(clu.metrics.Metric):
+    """The first step whose loss or new state was not a finite number.
+
+    Attributes:
+        step: That step; the largest int32 if there was none.
+    """
+
+    step: Int[Array, ""]
+
+    @classmethod
+    def empty(cls) -> "FirstNonFiniteStep":
+        """No such step."""
+        return cls(step=jnp.int32(_NEVER))
+
+    @classmethod
+    def from_model_output(
+        cls, *, finite: Bool[Array, ""], step: Int[Array, ""], **_: Array
+    ) -> "FirstNonFiniteStep":
+        """One step."""
+        return cls(step=jnp.where(finite, _NEVER, step).astype(jnp.int32))
+
+    def merge(self, other: "FirstNonFiniteStep") -> "FirstNonFiniteStep":
+        """The earlier of two."""
+        return FirstNonFiniteStep(step=jnp.minimum(self.step, other.step))
+
+    def compute(self) -> int | None:
+        """The step, or None."""
+        return None if int(self.step) == _NEVER else int(self.step)
+
+
+# What accumulates between two log lines.
+TrainMetrics = clu.metrics.Collection.create(
+    loss=clu.metrics.Average.from_output("loss"),
+    top1=clu.metrics.Average.from_output("correct"),
+    learning_rate=clu.metrics.LastValue.from_output("learning_rate"),
+    nonfinite=FirstNonFiniteStep,
+)
 
 
 def example_keys(
@@ -62,8 +104,8 @@ def make_train_step(
     key: PRNGKeyArray,
     *,
     loss: Loss,
-    accumulate: int,
-    ema: float,
+    grad_accum_steps: int,
+    ema_decay: float,
 ) -> Step:
     """Makes the training step, to be jitted as one program.
 
@@ -75,8 +117,8 @@ def make_train_step(
         schedule: Its learning rate, for the metrics.
         key: The run's key.
         loss: The loss of each example.
-        accumulate: Microbatches; see `_mean_gradients`.
-        ema: Decay of the state's moving average; without effect if it has none.
+        grad_accum_steps: Microbatches; see `_mean_gradients`.
+        ema_decay: Decay of the state's moving average; without effect if it has none.
 
     Returns:
         `step(state, metrics, batch) -> (state, metrics)`; the batch is as `data.train_batches`
@@ -90,7 +132,7 @@ def make_train_step(
         (logits, _), updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
         return jnp.mean(loss(logits, target)), (updates.get("batch_stats", {}), logits)
 
-    gradients_of = _mean_gradients(jax.value_and_grad(loss_of, has_aux=True), accumulate)
+    gradients_of = _mean_gradients(jax.value_and_grad(loss_of, has_aux=True), grad_accum_steps)
 
     def step(state: TrainState, metrics: Any, batch: Batch) -> tuple[TrainState, Any]:
         keys = example_keys(key, state.step, batch["index"])
@@ -109,7 +151,7 @@ def make_train_step(
             ema=state.ema,
         )
         if state.ema:
-            averaged = optax.incremental_update(new_state.variables, state.ema, 1 - ema)
+            averaged = optax.incremental_update(new_state.variables, state.ema, 1 - ema_decay)
             new_state = dataclasses.replace(new_state, ema=averaged)
         # The loss was computed before the update: a checkpoint must not hold an update that
         # only the next step would show to be broken.
@@ -135,8 +177,8 @@ def _mean_gradients(value_and_grad: Callable[..., Any], parts: int) -> Callable[
     Microbatch j holds the images j, j + parts, j + 2 parts, ... of the batch: so every device has
     its share of each, and the numbers do not depend on how many devices there are. Losses are
     means, so the mean of the microbatches' gradients is that of the batch, but for BatchNorm: its
-    statistics are those of a microbatch (or of `bn_group` images of one), and the running ones
-    move once for each microbatch, as in PyTorch when gradients are accumulated.
+    statistics are those of a microbatch (or of `ghost_batch_size` images of one), and the running
+    ones move once for each microbatch, as in PyTorch when gradients are accumulated.
 
     Args:
         value_and_grad: `f(params, batch_stats, images, target)` to `((loss, (batch_stats,

@@ -1,14 +1,16 @@
-"""A workdir belongs to one config: it is marked when a run starts and checked ever after."""
+"""A run's folder: whose it is, whether it is finished, and what was trained in it."""
 
+import dataclasses
 import json
 import pathlib
-
-import orbax.checkpoint as ocp
+from collections.abc import Callable
+from typing import Any
 
 from invariance_jax import distributed, files
 from invariance_jax.config import TRAINING_FIELDS, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.fields import check, differences
+from invariance_jax.training import checkpoints
 
 _CONFIG = "config.json"
 
@@ -40,17 +42,12 @@ def claim(workdir: pathlib.Path, config: ExperimentConfig) -> None:
 
 def _check_same(workdir: pathlib.Path, config: ExperimentConfig) -> None:
     """Refuses a config that would go on with another one's run."""
-    stored = read_config(workdir)
-    different = {
-        path: values
-        for path, values in differences(stored, config).items()
+    listed = "; ".join(
+        f"config.{path} is {there!r} there and {here!r} here"
+        for path, (there, here) in differences(read_config(workdir), config).items()
         if path in TRAINING_FIELDS
-    }
-    if different:
-        listed = "; ".join(
-            f"config.{path} is {there!r} there and {here!r} here"
-            for path, (there, here) in different.items()
-        )
+    )
+    if listed:
         raise UserError(
             f"workdir {workdir} belongs to another config: {listed}. "
             "Choose another --workdir, or give the same config to go on with this run"
@@ -74,7 +71,7 @@ def read_config(workdir: pathlib.Path) -> ExperimentConfig:
         raise UserError(f"workdir {workdir} holds no run: {path} does not exist; train first")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of JSON, or of UTF-8
         raise UserError(f"{path} is not JSON: {error}") from error
     return check(ExperimentConfig, values, str(path))
 
@@ -95,6 +92,59 @@ def is_finished(workdir: pathlib.Path, config: ExperimentConfig) -> bool:
     if not (workdir / _CONFIG).exists():
         return False
     _check_same(workdir, config)
-    folder = workdir / "checkpoints"
-    steps = ocp.utils.checkpoint_steps(folder) if folder.exists() else []
-    return max(steps, default=0) == config.train.steps
+    return max(checkpoints.steps(workdir), default=0) == config.train.steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedRun:
+    """What was trained in a workdir.
+
+    Attributes:
+        config: The run's config.
+        variables: What it is judged by, as numpy arrays for `model.apply`: the moving average
+            where there is one, else the parameters and batch statistics.
+        step: Steps taken.
+        seconds: Time of training and validation up to there.
+        num_classes: Length of the logits.
+    """
+
+    config: ExperimentConfig
+    variables: dict[str, Any]
+    step: int
+    seconds: float
+    num_classes: int
+
+
+def load_run(
+    workdir: pathlib.Path,
+    *,
+    best: bool = False,
+    announce: Callable[[str], object] = distributed.say,
+) -> LoadedRun:
+    """Reads a trained network: its config and a checkpoint, nothing else.
+
+    Args:
+        workdir: The run's folder.
+        best: Whether to take the checkpoint with the best validation instead of the newest.
+        announce: Is told of checkpoints that cannot be read.
+
+    Returns:
+        The network.
+
+    Raises:
+        UserError: The folder holds no run or no checkpoint, or not the best one.
+        CheckpointError: There are checkpoints, and none of them can be read.
+    """
+    config = read_config(workdir)
+    found = checkpoints.restore_variables(workdir, best=best, announce=announce)
+    if found is None:
+        raise UserError(f"workdir {workdir} holds no checkpoint yet; train it first")
+    step, variables, progress = found
+    (classes,) = variables["params"]["head"]["bias"].shape
+    return LoadedRun(
+        config=config,
+        variables=variables,
+        step=step,
+        seconds=progress.seconds,
+        num_classes=classes,
+    )

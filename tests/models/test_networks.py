@@ -1,6 +1,7 @@
 """ResNets and vision transformers: features, training, dtypes, initial values, messages."""
 
 import functools
+import math
 import re
 
 import flax.linen as nn
@@ -12,64 +13,74 @@ import pytest
 from invariance_jax import models
 from invariance_jax.errors import UserError
 
-SMALL = ["resnet8", "vit_mu8"]
+# A few units of each kind, for what depends on no size: compiling is most of the work.
+TINY = {
+    "resnet": models.create("resnet8", 10).clone(stage_sizes=(1, 1), stage_widths=(8, 16)),
+    "vit": models.create("vit_mu8", 10).clone(width=32, depth=1, heads=2),
+}
+# ResNet-18's four stages, of one narrow block each.
+NARROW = {"stage_sizes": (1, 1, 1, 1), "stage_widths": (8, 8, 16, 16)}
 
 
-def images_of(count=4, size=32, seed=1):
+def images_of(count=4, size=16, seed=1):
     return jax.random.normal(jax.random.key(seed), (count, size, size, 3))
 
 
+def drawn(module, size=16):
+    """Variables with running statistics that are not 0 and 1; nothing is compiled."""
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), images)
+    generator = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        noise = generator.standard_normal(leaf.shape).astype(np.float32)
+        if path[-1].key in ("scale", "var"):
+            return jnp.asarray(1 + 0.1 * np.abs(noise))
+        width = math.sqrt(math.prod(leaf.shape[:-1])) if path[-1].key == "kernel" else 10
+        return jnp.asarray(noise / width)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
 @functools.cache
-def init(name, size=32, **options):
-    model = models.create(name, 10, **options)
-    return jax.jit(functools.partial(model.init, train=False))(
-        jax.random.key(0), images_of(1, size)
-    )
-
-
-def drawn(name, draw_weights, **options):
-    """Variables with running statistics that are not 0 and 1."""
-    shapes = models.weight_shapes(name, 10, image_size=32, **options)
-    return models.import_weights(name, draw_weights(shapes), **options)
-
-
-@functools.cache
-def forward(name, *, train=False, **options):
-    model = models.create(name, 10, **options)
+def forward(module, *, train=False):
     mutable = ["batch_stats"] if train else False
-    return jax.jit(lambda v, x: model.apply(v, x, train=train, mutable=mutable))
+    return jax.jit(lambda v, x: module.apply(v, x, train=train, mutable=mutable))
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_jit_equals_eager(name, draw_weights):
-    variables, images = drawn(name, draw_weights), images_of()
-    eager = models.create(name, 10).apply(variables, images, train=False)
-    jitted = forward(name)(variables, images)
+@pytest.mark.parametrize("name", TINY)
+def test_jit_equals_eager(name):
+    variables, images = drawn(TINY[name]), images_of()
+    eager = TINY[name].apply(variables, images, train=False)
+    jitted = forward(TINY[name])(variables, images)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), eager, jitted)
 
 
-def test_features_of_resnet(draw_weights):
-    variables = drawn("resnet18", draw_weights)
-    logits, features = forward("resnet18")(variables, images_of(2, 64))
-    shapes = {name: value.shape for name, value in features.items()}
-    assert shapes == {
+def test_features_of_resnet():
+    model = models.create("resnet18", 10)
+    shapes = jax.eval_shape(
+        lambda x: model.init_with_output(jax.random.key(0), x, train=False)[0][1], images_of(2, 64)
+    )
+    assert {name: value.shape for name, value in shapes.items()} == {
         **{f"stage1_block{b}": (2, 16, 16, 64) for b in (1, 2)},
         **{f"stage2_block{b}": (2, 8, 8, 128) for b in (1, 2)},
         **{f"stage3_block{b}": (2, 4, 4, 256) for b in (1, 2)},
         **{f"stage4_block{b}": (2, 2, 2, 512) for b in (1, 2)},
         "embedding": (2, 512),
     }
-    last = np.asarray(features["stage4_block2"])
+    variables = drawn(TINY["resnet"])
+    logits, features = forward(TINY["resnet"])(variables, images_of())
+    last = np.asarray(features["stage2_block1"])
     np.testing.assert_allclose(features["embedding"], last.mean((1, 2)), rtol=1e-5, atol=1e-6)
     assert_head(variables, features, logits)
 
 
-def test_features_of_vit(draw_weights):
-    variables = drawn("vit_mu8", draw_weights)
-    logits, features = forward("vit_mu8")(variables, images_of())
+def test_features_of_vit():
+    variables = drawn(TINY["vit"])
+    logits, features = forward(TINY["vit"])(variables, images_of())
     shapes = {name: value.shape for name, value in features.items()}
-    assert shapes == {f"block{b}": (4, 17, 64) for b in range(1, 4)} | {"embedding": (4, 64)}
-    token = np.asarray(features["block3"])[:, 0]
+    assert shapes == {"block1": (4, 5, 32), "embedding": (4, 32)}
+    token = np.asarray(features["block1"])[:, 0]
     mean, variance = token.mean(1, keepdims=True), token.var(1, keepdims=True)
     norm = jax.tree.map(np.asarray, variables["params"]["norm"])
     expected = (token - mean) / np.sqrt(variance + 1e-6) * norm["scale"] + norm["bias"]
@@ -102,23 +113,22 @@ def test_stems(name, options, side, kernel):
     assert variables["params"]["conv1"]["kernel"].shape[:2] == (kernel, kernel)
 
 
-def test_modified_resnet_without_pools_is_resnet(draw_weights):
+def test_modified_resnet_without_pools_is_resnet():
     off = {"stage2_pool": False, "stage3_pool": False, "stage4_pool": False}
-    variables, images = drawn("resnet18", draw_weights), images_of(2)
-    plain = forward("resnet18")(variables, images)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
-        forward("modified_resnet18", **off)(variables, images),
-        plain,
-    )
+    plain = models.create("resnet18", 10)
+    # Equal modules are one program: a module is its class and its fields.
+    assert models.create("modified_resnet18", 10, **off) == plain
+    assert models.create("modified_resnet18", 10) != plain
 
 
 @pytest.mark.parametrize("stage", [2, 3, 4])
-def test_each_pool_changes_its_own_stage_first(stage, draw_weights):
+def test_each_pool_changes_its_own_stage_first(stage):
     pools = {f"stage{other}_pool": other == stage for other in (2, 3, 4)}
-    variables, images = drawn("resnet18", draw_weights), images_of(2)
-    _, plain = forward("resnet18")(variables, images)
-    _, pooled = forward("modified_resnet18", **pools)(variables, images)
+    plain = models.create("resnet18", 10).clone(**NARROW)
+    variables, images = drawn(plain, 32), images_of(2, 32)
+    _, plain = forward(plain)(variables, images)
+    module = models.create("modified_resnet18", 10, **pools).clone(**NARROW)
+    _, pooled = forward(module)(variables, images)
     differs = {
         name for name in plain if not np.allclose(plain[name], pooled[name], rtol=1e-3, atol=1e-4)
     }
@@ -127,14 +137,15 @@ def test_each_pool_changes_its_own_stage_first(stage, draw_weights):
     }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", TINY)
 def test_bfloat16_is_close_and_parameters_stay_float32(name):
-    variables, images = init(name), images_of()
-    model = models.create(name, 10, dtype="bfloat16")
+    variables, images = drawn(TINY[name]), images_of()
+    assert models.create("vit_mu8", dtype="bfloat16").dtype == jnp.bfloat16
+    model = TINY[name].clone(dtype=jnp.bfloat16)
     low = jax.eval_shape(lambda: model.init(jax.random.key(0), images[:1], train=False))
     assert {leaf.dtype for leaf in jax.tree.leaves(low)} == {jnp.dtype("float32")}
-    exact = forward(name)(variables, images)
-    rough = forward(name, dtype="bfloat16")(variables, images)
+    exact = forward(TINY[name])(variables, images)
+    rough = forward(model)(variables, images)
     assert {leaf.dtype for leaf in jax.tree.leaves(rough)} == {jnp.dtype("float32")}
     for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(rough), strict=True):
         error = np.abs(a - b).max() / np.abs(a).max()
@@ -143,11 +154,13 @@ def test_bfloat16_is_close_and_parameters_stay_float32(name):
 
 
 def test_statistics_move_in_training_and_not_in_evaluation():
-    variables, images = init("resnet8"), images_of()
-    model = models.create("resnet8", 10)
-    _, evaluated = model.apply(variables, images, train=False, mutable=["batch_stats"])
+    variables, images = drawn(TINY["resnet"]), images_of(8)
+    evaluate = jax.jit(
+        lambda v, x: TINY["resnet"].apply(v, x, train=False, mutable=["batch_stats"])
+    )
+    _, evaluated = evaluate(variables, images)
     jax.tree.map(np.testing.assert_array_equal, evaluated["batch_stats"], variables["batch_stats"])
-    _, trained = forward("resnet8", train=True)(variables, images)
+    _, trained = forward(TINY["resnet"], train=True)(variables, images)
     jax.tree.map(
         lambda new, old: np.testing.assert_array_less(0, np.abs(new - old).max()),
         trained["batch_stats"],
@@ -155,10 +168,11 @@ def test_statistics_move_in_training_and_not_in_evaluation():
     )
 
 
-def test_bn_group_equals_groups_run_alone():
-    variables, images = init("resnet8"), images_of(8)
-    (logits, features), updates = forward("resnet8", train=True, bn_group=4)(variables, images)
-    whole = forward("resnet8", train=True)
+def test_ghost_batches_equal_batches_run_alone():
+    variables, images = drawn(TINY["resnet"]), images_of(8)
+    ghosts = TINY["resnet"].clone(ghost_batch_size=4)
+    (logits, features), updates = forward(ghosts, train=True)(variables, images)
+    whole = forward(TINY["resnet"], train=True)
     alone = [whole(variables, part) for part in (images[:4], images[4:])]
     outputs = jax.tree.map(lambda *parts: np.concatenate(parts), *(out for out, _ in alone))
     stats = jax.tree.map(lambda a, b: (a + b) / 2, *(updates for _, updates in alone))
@@ -166,23 +180,23 @@ def test_bn_group_equals_groups_run_alone():
     jax.tree.map(close, (logits, features), outputs)
     jax.tree.map(close, updates, stats)
     assert not np.allclose(whole(variables, images)[0][0], logits, atol=1e-2)
+    assert models.create("resnet8", ghost_batch_size=4).ghost_batch_size == 4
 
 
 def test_training_mode_means_nothing_to_vit():
-    variables, images = init("vit_mu8"), images_of()
+    variables, images = drawn(TINY["vit"]), images_of()
     assert set(variables) == {"params"}
-    trained, updates = forward("vit_mu8", train=True)(variables, images)
+    trained, updates = forward(TINY["vit"], train=True)(variables, images)
     assert updates == {}
-    jax.tree.map(np.testing.assert_array_equal, trained, forward("vit_mu8")(variables, images))
+    jax.tree.map(np.testing.assert_array_equal, trained, forward(TINY["vit"])(variables, images))
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", TINY)
 def test_gradients_are_finite_and_reach_every_parameter(name):
-    variables, images = init(name), images_of()
-    model = models.create(name, 10)
+    variables, images = drawn(TINY[name]), images_of()
 
     def loss(params):
-        (logits, _), _ = model.apply(
+        (logits, _), _ = TINY[name].apply(
             {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
         )
         return -jnp.mean(nn.log_softmax(logits)[:, 0])
@@ -191,10 +205,14 @@ def test_gradients_are_finite_and_reach_every_parameter(name):
         assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, path
 
 
+def init(module):
+    return jax.jit(functools.partial(module.init, train=False))(jax.random.key(0), images_of(1, 8))
+
+
 def test_initial_values_of_resnet():
-    variables = init("resnet8")
+    variables = init(models.create("resnet8", 10).clone(stage_sizes=(1,), stage_widths=(64,)))
     params = variables["params"]
-    block = params["stage3_block1"]
+    block = params["stage1_block1"]
     # Kaiming over fan_out: 9 * 64 outputs see each input.
     kernel = np.asarray(block["conv1"]["kernel"])
     np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 64)), rtol=0.03)
@@ -207,13 +225,13 @@ def test_initial_values_of_resnet():
 
 
 def test_initial_values_of_vit():
-    params = init("vit_mu8")["params"]
+    params = init(models.create("vit_mu8", 10).clone(depth=1))["params"]
     for layer in ("qkv", "proj", "fc1", "fc2"):
-        kernel = np.asarray(params["block2"][layer]["kernel"])
+        kernel = np.asarray(params["block1"][layer]["kernel"])
         np.testing.assert_allclose(kernel.std(), 0.02, rtol=0.05)
         # Cut at two deviations, it would have none beyond them.
         assert np.abs(kernel).max() > 0.05
-        assert (params["block2"][layer]["bias"] == 0).all()
+        assert (params["block1"][layer]["bias"] == 0).all()
     np.testing.assert_allclose(np.std(params["pos_embed"]), 0.02, rtol=0.1)
     np.testing.assert_allclose(np.std(params["cls_token"]), 1e-6, rtol=0.3)
     assert_uniform(params["patch_embed"]["kernel"], 1 / np.sqrt(3 * 8 * 8))
@@ -248,28 +266,28 @@ def test_errors_of_images(name, images, message):
 
 
 def test_vit_at_another_size():
-    message = "images are 64x64; this vision transformer was initialised at 32x32"
+    message = "images are 64x64; this vision transformer was initialised at 16x16"
     with pytest.raises(UserError, match=message):
-        models.create("vit_mu8", 10).apply(init("vit_mu8"), images_of(1, 64), train=False)
+        TINY["vit"].apply(drawn(TINY["vit"]), images_of(1, 64), train=False)
 
 
-def test_resnet_at_another_size(draw_weights):
-    logits, _ = forward("resnet8")(drawn("resnet8", draw_weights), images_of(2, 48))
+def test_resnet_at_another_size():
+    logits, _ = forward(TINY["resnet"])(drawn(TINY["resnet"], 32), images_of(2, 48))
     assert logits.shape == (2, 10) and np.isfinite(logits).all()
 
 
-def test_bn_group_must_divide_the_batch():
-    with pytest.raises(UserError, match="bn_group is 3, but the batch has 4 images"):
-        forward("resnet8", train=True, bn_group=3)(init("resnet8"), images_of(4))
+def test_the_ghost_batch_size_must_divide_the_batch():
+    with pytest.raises(UserError, match="ghost_batch_size is 3, but the batch has 4 images"):
+        module = TINY["resnet"].clone(ghost_batch_size=3)
+        jax.eval_shape(forward(module, train=True), drawn(module), images_of(4))
 
 
 def test_remat_gives_the_same_numbers_and_computes_again():
-    images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    plain, again = (models.create("vit_mu8", 3, remat=remat) for remat in (False, True))
-    variables = plain.init(jax.random.key(1), images, train=False)
-    assert jax.tree.structure(again.init(jax.random.key(1), images, train=False)) == (
-        jax.tree.structure(variables)
-    )
+    images = images_of(2, 8)
+    plain, again = TINY["vit"], TINY["vit"].clone(remat=True)
+    assert models.create("vit_mu8", remat=True).remat
+    variables = drawn(plain, 8)
+    assert jax.tree.structure(drawn(again, 8)) == jax.tree.structure(variables)
 
     def gradient(model):
         def loss(variables):

@@ -134,8 +134,8 @@ def test_options_have_the_documented_defaults():
             "num_classes of model 'resnet8' is 0; expected an integer of at least 1",
         ),
         (
-            {"name": "resnet8", "bn_group": -1},
-            "bn_group of model 'resnet8' is -1; expected an integer of at least 0",
+            {"name": "resnet8", "ghost_batch_size": -1},
+            "ghost_batch_size of model 'resnet8' is -1; expected an integer of at least 0",
         ),
     ],
 )

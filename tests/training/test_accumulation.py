@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from invariance_jax.models.norm import MOMENTUM, BatchNorm
+from invariance_jax.models.layers import MOMENTUM, BatchNorm
 from invariance_jax.training.losses import make_loss
 from invariance_jax.training.metrics import TrainMetrics
 from invariance_jax.training.state import init_state
@@ -59,7 +59,7 @@ def state_of(model, *, ema=False):
     return init_state(model, optax.sgd(0.1), KEY, SIDE, ema=ema)
 
 
-def step_of(model, *, accumulate=1, ema=0.0):
+def step_of(model, *, grad_accum_steps=1, ema_decay=0.0):
     return make_train_step(
         model,
         plain,
@@ -68,8 +68,8 @@ def step_of(model, *, accumulate=1, ema=0.0):
         optax.constant_schedule(0.1),
         KEY,
         loss=make_loss("cross_entropy", 0.0),
-        accumulate=accumulate,
-        ema=ema,
+        grad_accum_steps=grad_accum_steps,
+        ema_decay=ema_decay,
     )
 
 
@@ -82,7 +82,7 @@ def test_microbatches_without_batch_norm_change_nothing(parts):
     model = Linear(normed=False)
     state, batch = state_of(model), batch_of(0)
     (whole, whole_metrics), (divided, metrics) = (
-        jax.jit(step_of(model, accumulate=each))(state, TrainMetrics.empty(), batch)
+        jax.jit(step_of(model, grad_accum_steps=each))(state, TrainMetrics.empty(), batch)
         for each in (1, parts)
     )
     assert_close(divided.params, whole.params)
@@ -98,7 +98,7 @@ def test_batch_norm_sees_one_microbatch_after_another():
     # Statistics that are not those of the first step.
     moved = {"norm": {"mean": jnp.full(3, 0.3), "var": jnp.full(3, 2.0)}}
     state = dataclasses.replace(state, batch_stats=moved)
-    found, _ = jax.jit(step_of(model, accumulate=2))(state, TrainMetrics.empty(), batch)
+    found, _ = jax.jit(step_of(model, grad_accum_steps=2))(state, TrainMetrics.empty(), batch)
 
     images = normalize(batch["canvas"].astype(jnp.float32) / 255)
     target = jax.nn.one_hot(batch["label"], CLASSES)
@@ -125,7 +125,7 @@ def test_batch_norm_sees_one_microbatch_after_another():
 def test_the_average_follows_parameters_and_statistics():
     model = Linear(normed=True)
     state = state_of(model, ema=True)
-    run = jax.jit(step_of(model, ema=0.75))
+    run = jax.jit(step_of(model, ema_decay=0.75))
     average = jax.device_get(state.variables)
     for seed in (0, 1):
         state, _ = run(state, TrainMetrics.empty(), batch_of(seed))
@@ -145,7 +145,7 @@ def test_without_average_the_variables_themselves_are_judged():
 def test_the_average_shares_no_memory_with_what_it_averages():
     # The step gives its state's memory away, which it can do once.
     model = Linear(normed=True)
-    run = jax.jit(step_of(model, ema=0.5), donate_argnums=(0,))
+    run = jax.jit(step_of(model, ema_decay=0.5), donate_argnums=(0,))
     state = state_of(model, ema=True)
     first, _ = run(state, TrainMetrics.empty(), batch_of(0))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.ema)))

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from invariance_jax.errors import UserError
-from invariance_jax.models.norm import BatchNorm
+from invariance_jax.models.layers import BatchNorm
 
 
 def images_of(*values, dtype=jnp.float32):
@@ -95,7 +95,9 @@ def test_devices_do_not_matter(group):
 
 
 def test_errors():
-    with pytest.raises(UserError, match="bn_group is 3, but the batch has 4 images; expected a"):
+    with pytest.raises(
+        UserError, match="ghost_batch_size is 3, but the batch has 4 images; expected a"
+    ):
         run(images_of(1, 2, 3, 4), group=3)
-    with pytest.raises(UserError, match=r"one value a channel \(bn_group 1, batch 4"):
+    with pytest.raises(UserError, match=r"one value a channel \(ghost_batch_size 1, batch 4"):
         run(images_of(1, 2, 3, 4), group=1)

@@ -1,0 +1,75 @@
+"""SIGTERM and Ctrl-C: the first ends a command in order, a second one ends it at once."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+INTERRUPTED = "interrupted; the same command goes on"
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the command to end.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
+
+
+class Signals:
+    """What is installed for both signals.
+
+    Attributes:
+        came: The signal that came; None so far. It is kept beside the exception: one that is
+            raised while Python frees an object or calls back from C is lost.
+        deferred: Whether a loop asks for `came` after every step and ends of itself.
+    """
+
+    def __init__(self) -> None:
+        self.came: int | None = None
+        self.deferred = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Takes a signal."""
+        if self.came is not None:
+            os._exit(128 + number)
+        self.came = number
+        if not self.deferred:
+            raise Interrupted(INTERRUPTED, number)
+
+
+def install() -> Signals:
+    """Lets the first signal raise `Interrupted`, and a second one end the process at once.
+
+    Returns:
+        What is installed, until the process ends.
+    """
+    signals = Signals()
+    for number in _NUMBERS:
+        signal.signal(number, signals)
+    return signals
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Signals]:
+    """Lets a loop decide where the first signal ends it.
+
+    Yields:
+        What tells whether a signal came, also before the block.
+    """
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+    installed = before[signal.SIGTERM]
+    signals = installed if isinstance(installed, Signals) else install()
+    signals.deferred = True
+    try:
+        yield signals
+    finally:
+        signals.deferred = False
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,207 @@
+"""From a checked config to the things it names, before any training."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from jax.sharding import Mesh
+
+from invariance_jax import augment, data, devices, models, spec
+from invariance_jax.augment import Augmentation
+from invariance_jax.config import ExperimentConfig
+from invariance_jax.errors import UserError
+from invariance_jax.evaluation.measurement import augmentation_of, preprocessing
+from invariance_jax.training import optimizer, sharding
+from invariance_jax.training.losses import Loss, make_loss
+from invariance_jax.training.state import TrainState, init_state
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Experiment:
+    """What a config names. Data is opened when it is first asked for.
+
+    Attributes:
+        config: The config.
+        mesh: The devices.
+        augmentation: What happens to each training image.
+        mixing: What happens to batches of them.
+        preprocess: What happens to images otherwise: `none`, as in the paper.
+        optimizer: The optimizer.
+        schedule: Its learning rate.
+        loss: What the optimizer makes small.
+    """
+
+    config: ExperimentConfig
+    mesh: Mesh
+    augmentation: augment.WithPolicies
+    mixing: augment.OneMixing
+    preprocess: Augmentation
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    loss: Loss
+
+    @functools.cached_property
+    def train_source(self) -> data.Source:
+        """Training images, the share of them that the config wants."""
+        config = self.config.data
+        source = data.from_config(config, config.train_split, "data.train_split")
+        if config.fraction == 1:
+            return source
+        try:
+            return data.share_of_each_class(source, config.fraction, config.subset_seed)
+        except UserError as error:
+            raise UserError(f"config.data.{error}") from error
+
+    @functools.cached_property
+    def validation_source(self) -> data.Source:
+        """Images for accuracy."""
+        config = self.config.data
+        return data.from_config(config, config.validation_split, "data.validation_split")
+
+    @functools.cached_property
+    def model(self) -> nn.Module:
+        """The network, with a class for each of the training images'."""
+        return _make_model(self.config, self.train_source.num_classes)
+
+    @functools.cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and shardings of the state; nothing is computed, no parameter read."""
+        config = self.config
+        try:
+            # Once: to trace a large network takes seconds.
+            shapes = jax.eval_shape(lambda: self._state_of(None, None))
+            return sharding.lay_out(shapes, self.mesh, config.mesh.parameters)
+        except UserError as error:
+            raise UserError(
+                f"config.model.name {config.model.name!r} with config.data.image_size "
+                f"{config.data.image_size}: {error}"
+            ) from error
+
+    def check(self) -> None:
+        """Opens what training reads and traces its shapes, so that mistakes are found before it.
+
+        Raises:
+            UserError: A data set or a split is not there, or `config.mesh` does not fit the model,
+                or the model not the images.
+        """
+        _ = self.train_source, self.validation_source, self.abstract_state
+
+    def init_state(self) -> TrainState:
+        """The state before the first step, laid out as `config.mesh` says.
+
+        Returns:
+            The state, of parameters drawn from the seed or read from `config.model.weights`.
+
+        Raises:
+            UserError: The file of weights cannot be read or does not fit.
+        """
+        return self._state_of(self.load_weights(), self.abstract_state)
+
+    def load_weights(self) -> dict[str, Any] | None:
+        """Reads the parameters and batch statistics that the config wants to start from.
+
+        Returns:
+            What `model.apply` takes, or None if the config names no file.
+
+        Raises:
+            UserError: The file cannot be read, or holds another network or image size.
+        """
+        config = self.config.model
+        if not config.weights:
+            return None
+        try:
+            return models.load_model(
+                config.name,
+                pathlib.Path(config.weights).expanduser(),
+                image_size=self.config.data.image_size,
+                num_classes=self.model.num_classes,
+            ).variables
+        except UserError as error:
+            raise UserError(f"config.model.weights: {error}") from error
+
+    def _state_of(
+        self, variables: dict[str, Any] | None, abstract: TrainState | None
+    ) -> TrainState:
+        return init_state(
+            self.model,
+            self.optimizer,
+            jax.random.key(self.config.seed),
+            self.config.data.image_size,
+            variables=variables,
+            ema=self.config.train.ema_decay > 0,
+            shardings=abstract and jax.tree.map(lambda x: x.sharding, abstract),
+        )
+
+
+def make(config: ExperimentConfig) -> Experiment:
+    """Builds everything that a config names but its data, and checks that it fits together.
+
+    Args:
+        config: A checked config.
+
+    Returns:
+        The experiment. No data has been opened, and nothing computed on a device.
+
+    Raises:
+        UserError: A name, an option or a size is wrong; the message names the field.
+    """
+    _make_model(config, models.DEFAULT_CLASSES)
+    if config.mesh.model > 1 and config.mesh.parameters != "tensor":
+        raise UserError(
+            f"config.mesh.model is {config.mesh.model}, but with config.mesh.parameters "
+            f"{config.mesh.parameters!r} its devices would all do the same; expected 1, or 'tensor'"
+        )
+    mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
+    _check_batch(config, mesh)
+    return Experiment(
+        config=config,
+        mesh=mesh,
+        augmentation=augment.with_policies(
+            augmentation_of(config, config.augment.name, "config.augment.name"),
+            config.augment.policies,
+            "config.augment.policies",
+        ),
+        mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
+        preprocess=preprocessing(config),
+        optimizer=optimizer.make_optimizer(config.optimizer, config.train.steps),
+        schedule=optimizer.make_schedule(config.optimizer, config.train.steps),
+        loss=make_loss(config.train.loss, config.train.label_smoothing),
+    )
+
+
+def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
+    try:
+        name, options = spec.parse(config.model.name)
+        return models.create(
+            name,
+            num_classes,
+            dtype=config.model.dtype,
+            ghost_batch_size=config.model.ghost_batch_size,
+            remat=config.model.remat,
+            **options,
+        )
+    except (UserError, TypeError) as error:
+        raise UserError(f"config.model.name: {error}") from error
+
+
+def _check_batch(config: ExperimentConfig, mesh: Mesh) -> None:
+    """Refuses a batch that cannot be divided."""
+    batch, parts = config.train.batch_size, config.train.grad_accum_steps
+    ghost = config.model.ghost_batch_size
+    if batch % parts:
+        raise UserError(
+            f"config.train.grad_accum_steps is {parts}; expected a divisor of "
+            f"config.train.batch_size, which is {batch}"
+        )
+    at_once = batch // parts
+    name = f"config.train.batch_size{' / config.train.grad_accum_steps' if parts > 1 else ''}"
+    if ghost and at_once % ghost:
+        raise UserError(
+            f"config.model.ghost_batch_size is {ghost}; expected a divisor of {at_once}, which is "
+            f"{name}"
+        )
+    devices.check_divisible(name, at_once, mesh)
