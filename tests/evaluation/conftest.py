@@ -131,6 +131,14 @@ def measured_one(measurement, source, model, **options):
     return measured([measurement], source, model, **options)[measurement.name][""]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compile_quickly():
+    """Nearly all that these tests do is compile; what is computed is the same."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def digits():
     return data.load_source("digits", f"validation[:{IMAGES}]")
@@ -188,11 +196,13 @@ def alone(digits, model):
 
 def assert_close(found, expected, **tolerance):
     """Compares datasets: numbers to within a tolerance, everything else exactly."""
-    assert found.dims == expected.dims
+    assert found.sizes == expected.sizes
     assert set(found.variables) == set(expected.variables) and found.attrs == expected.attrs
     for name, value in expected.variables.items():
-        assert found[name].dtype == value.dtype and found[name].dims == value.dims, name
+        assert found[name].dtype.kind == value.dtype.kind, name
+        assert found[name].dims == value.dims, name
         if value.dtype.kind == "f":
+            assert found[name].dtype == value.dtype, name
             np.testing.assert_allclose(found[name], value, err_msg=name, **tolerance)
         else:
             np.testing.assert_array_equal(found[name], value, err_msg=name)
