@@ -23,25 +23,3 @@ from invariance_jax.augment.policies import (
 )
 from invariance_jax.augment.policy_tables import AUTOAUGMENT_POLICIES
 from invariance_jax.augment.variants import NAMES, Augmentation, get, parse, translate_in_context
-
-__all__ = [
-    "AUTOAUGMENT_POLICIES",
-    "MIXINGS",
-    "NAMES",
-    "POLICIES",
-    "Augmentation",
-    "Box",
-    "OneMixing",
-    "WithPolicies",
-    "auto_augment",
-    "cutmix",
-    "get",
-    "mixup",
-    "one_mixing",
-    "parse",
-    "rand_augment",
-    "random_erasing",
-    "random_transform",
-    "translate_in_context",
-    "with_policies",
-]

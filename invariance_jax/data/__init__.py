@@ -21,26 +21,3 @@ from invariance_jax.data.sources import (
     of_classes,
     share_of_each_class,
 )
-
-__all__ = [
-    "ArraySource",
-    "BadImage",
-    "BadImageCounter",
-    "Batch",
-    "DataError",
-    "Example",
-    "FolderSource",
-    "Source",
-    "SplitError",
-    "SubsetSource",
-    "batches_at",
-    "decode",
-    "evaluation_batches",
-    "from_config",
-    "load_source",
-    "of_classes",
-    "prefetch_to_device",
-    "share_of_each_class",
-    "to_canvas",
-    "train_batches",
-]

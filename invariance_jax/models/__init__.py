@@ -9,19 +9,3 @@ from invariance_jax.models.weights import (
     save_weights,
     weight_shapes,
 )
-
-__all__ = [
-    "DEFAULT_CLASSES",
-    "Model",
-    "create",
-    "export_weights",
-    "from_flax",
-    "from_function",
-    "import_weights",
-    "init_variables",
-    "load_model",
-    "load_weights",
-    "names",
-    "save_weights",
-    "weight_shapes",
-]

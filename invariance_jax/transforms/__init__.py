@@ -5,17 +5,3 @@ from invariance_jax.transforms.generators import Generator
 from invariance_jax.transforms.geometric import REFERENCE_SIZE, PaddingMode
 from invariance_jax.transforms.tables import AUTOAUGMENT, TRANSFORMS
 from invariance_jax.transforms.transform import Domain, Transform, in_domain, normalize
-
-__all__ = [
-    "AUTOAUGMENT",
-    "REFERENCE_SIZE",
-    "TRANSFORMS",
-    "Domain",
-    "Generator",
-    "PaddingMode",
-    "Transform",
-    "generators",
-    "in_domain",
-    "normalize",
-    "resize",
-]
