@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from invariance_jax.__main__ import main
-from invariance_jax.evaluation import accuracy_table, results
+from invariance_jax.evaluation import results
+from invariance_jax.evaluation.evaluate import read_table
 from invariance_jax.evaluation.shards import Shards
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -27,14 +28,9 @@ SMALL = [
     "--config.train.checkpoint_every=2",
     "--config.optimizer.warmup_steps=1",
     "--config.eval.split=validation[:6]",
-    "--config.eval.batch_size=8",
     "--config.eval.per_device_batch_size=8",
     "--config.mesh.data=1",
 ]
-
-
-def for_quickstart(flags):
-    return [flag.replace("--config.", "--config.experiment.") for flag in flags]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +44,13 @@ def workdir(tmp_path_factory):
 
 
 def test_train_evaluate_and_report_meet_in_the_workdir(workdir, tmp_path):
-    trained, untrained = accuracy_table.read(workdir / "accuracy.csv")
-    assert (trained.model, trained.augmentation, trained.steps) == ("resnet8", "flip", 4)
-    assert (untrained.augmentation, untrained.steps) == ("untrained", 0)
+    trained, untrained = read_table(workdir / "accuracy.csv")
+    assert (trained["model"], trained["augmentation"], trained["steps"]) == ("resnet8", "flip", "4")
+    assert (untrained["augmentation"], untrained["steps"]) == ("untrained", "0")
+    # The table says of which data it is.
+    assert (trained["dataset"], trained["split"]) == ("digits", "validation[:10]")
+    correct = results.read(workdir / "accuracy" / "resnet8_flip_seed0.nc").correct_top1
+    assert float(trained["top1"]) == pytest.approx(float(correct.mean()), abs=1e-6)
     found = results.read(workdir / "invariance" / "resnet8_flip_seed0.nc")
     assert dict(found.sizes) == {"transform": 13, "magnitude": 10, "image": 6}
     assert found.attrs["domain"] == "pixel"
@@ -93,8 +93,11 @@ def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
         (["tarin"], "unknown command 'tarin'; did you mean 'train'"),
         (["train"], "--config is missing"),
         (["train", DIGITS], "--workdir is missing"),
-        (["train", "--config=none.py", "--workdir=x"], "--config: "),
-        (["train", "--config=none.py", "--config.seed=1", "--workdir=x"], "--config: "),
+        (["train", "--config=none.py", "--workdir=x"], "--config: unknown file 'none.py'"),
+        (
+            ["train", "--config=config/digits.py", "--config.seed=1", "--workdir=x"],
+            "did you mean 'configs/digits.py'?",
+        ),
         (["train", DIGITS, "--workdir=x", "--wrokdir=y"], "wrokdir"),
         (["train", DIGITS, "--workdir=x", "extra"], "unexpected argument 'extra'"),
         (
@@ -103,8 +106,18 @@ def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
         ),
         (
             ["train", DIGITS, "--workdir=x", "--config.train.steps=many"],
-            "--config.train.steps=many",
+            "config.train.steps is 'many' (str); expected a whole number",
         ),
+        (
+            ["train", DIGITS, "--workdir=x", "--steps=4"],
+            "did you mean --config.train.steps?",
+        ),
+        (
+            ["train", DIGITS, "--workdir=x", "--config.train=4"],
+            "--config.train is a group of fields: batch_size, steps",
+        ),
+        (["train", DIGITS, "--workdir=x", "--config.seed"], "--config.seed has no value"),
+        (["train", "--config.seed=1", "--workdir=x"], "--config.seed needs --config=FILE"),
         (
             ["train", DIGITS, "--workdir=x", "--config.augment.name=transalte"],
             "config.augment.name: unknown augmentation 'transalte'; did you mean 'translate'?",
@@ -152,13 +165,24 @@ def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
         ),
         (
             ["evaluate", DIGITS, "--untrained", "--workdir=x", "--config.eval.shard_size=0"],
-            "config.eval.shard_size is 0; expected at least 1",
+            "config.eval.shard_size is 0 (int); expected at least 1",
         ),
         (["evaluate", "--workdir=nowhere"], "nowhere holds no run"),
         (["report"], "no folder given"),
         (["report", "nowhere"], "report's argument is 'nowhere'; expected a folder that exists"),
-        (["quickstart", "--config.modles=('a',)"], "did you mean 'models'"),
-        (["quickstart", "--config.models=('resnet9',)"], "unknown model 'resnet9'"),
+        (["quickstart", "--config.axis.seed=(0,)"], "unknown field 'axis'; did you mean 'axes'"),
+        (["quickstart", "--config.axes.model.name=('resnet9',)"], "unknown model 'resnet9'"),
+        (["quickstart", "--config.axes.modle.name=('a',)"], "did you mean 'model'"),
+        (
+            [
+                "evaluate",
+                DIGITS,
+                "--untrained",
+                "--workdir=x",
+                "--config.eval.measurements=acuracy",
+            ],
+            "config.eval.measurements[0]: unknown measurement 'acuracy'; did you mean 'accuracy'?",
+        ),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -185,12 +209,12 @@ def test_evaluate_keeps_an_unfinished_measurement(workdir, capsys):
     try:
         parts.mkdir()
         (parts / "identity.json").write_text(json.dumps({"parameters_sha256": "another"}))
-        (parts / "grid_00000.npz").write_bytes(b"hours of work")
+        (parts / "00000.npz").write_bytes(b"hours of work")
         assert main(["evaluate", f"--workdir={workdir}"]) == 2
         error = capsys.readouterr().err
         assert f"{parts} holds the unfinished evaluation of another measurement" in error
         assert "parameters_sha256" in error and error.count("\n") == 1
-        assert (parts / "grid_00000.npz").read_bytes() == b"hours of work"
+        assert (parts / "00000.npz").read_bytes() == b"hours of work"
     finally:
         shutil.rmtree(parts)
         path.write_bytes(before)
@@ -207,10 +231,10 @@ def test_evaluate_killed_goes_on_and_writes_the_same_numbers(workdir, tmp_path):
         "from invariance_jax.__main__ import main\n"
         "from invariance_jax.evaluation.shards import Shards\n"
         "save = Shards.save\n"
-        "def save_or_die(self, kind, shard, arrays):\n"
-        "    if (kind, shard) == ('grid', 2):\n"
+        "def save_or_die(self, shard, arrays, matrices):\n"
+        "    if 'invariance' in str(self.folder) and shard == 2:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    save(self, kind, shard, arrays)\n"
+        "    save(self, shard, arrays, matrices)\n"
         "Shards.save = save_or_die\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
@@ -220,21 +244,21 @@ def test_evaluate_killed_goes_on_and_writes_the_same_numbers(workdir, tmp_path):
     )
     assert done.returncode == -signal.SIGKILL
     path = pathlib.Path("invariance") / "resnet8_flip_seed0.nc"
-    grids = sorted((killed / path).with_suffix(".parts").glob("grid_*"))
-    assert [each.name for each in grids] == ["grid_00000.npz", "grid_00001.npz"]
-    assert not (killed / path).exists() and not (killed / "accuracy.csv").exists()
+    shards = sorted((killed / path).with_suffix(".parts").glob("*.npz"))
+    assert [each.name for each in shards] == ["00000.npz", "00001.npz"]
+    assert not (killed / path).exists()
 
     saved = []
     save = Shards.save
 
-    def watched(self, kind, shard, arrays):
-        saved.append((kind, shard))
-        save(self, kind, shard, arrays)
+    def watched(self, shard, arrays, matrices):
+        saved.append((self.folder.parent.name, shard))
+        save(self, shard, arrays, matrices)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Shards, "save", watched)
         assert main(arguments) == 0
-        assert saved == [("grid", 2)]  # what was finished is not done again
+        assert saved == [("invariance", 2)]  # what was finished is not done again
         assert main([arguments[0], f"--workdir={whole}", *arguments[2:]]) == 0
     found, expected = (results.read(each / path) for each in (killed, whole))
     assert set(found.variables) == set(expected.variables)
@@ -261,9 +285,9 @@ def test_a_whole_quickstart_imports_neither_tensorflow_nor_torch(tmp_path):
     arguments = [
         "quickstart",
         f"--workdir={tmp_path}",
-        "--config.models=('vit_mu8',)",
-        "--config.augmentations=('none', 'translate')",
-        *for_quickstart(SMALL),
+        "--config.axes.model.name=('vit_mu8',)",
+        "--config.axes.augment.name=('none', 'translate')",
+        f"--config.overrides={tuple(flag.removeprefix('--config.') for flag in SMALL)!r}",
     ]
     script = (
         "import sys\n"
@@ -280,6 +304,10 @@ def test_a_whole_quickstart_imports_neither_tensorflow_nor_torch(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "report.html").stat().st_size > 10_000
-    names = [row.augmentation for row in accuracy_table.read(tmp_path / "accuracy.csv")]
-    assert names == ["untrained", "none", "translate"]
-    assert len(list((tmp_path / "invariance").glob("*.nc"))) == 3
+    # The untrained network, which both runs begin with, is measured once.
+    names = [
+        [row["augmentation"] for row in read_table(tmp_path / "runs" / run / "accuracy.csv")]
+        for run in ("digits_vit_mu8_seed0_none", "digits_vit_mu8_seed0_translate")
+    ]
+    assert names == [["untrained", "none"], ["translate"]]
+    assert len(list(tmp_path.glob("runs/*/invariance/*.nc"))) == 3

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from invariance_jax.__main__ import main
-from invariance_jax.evaluation import accuracy_table, results
+from invariance_jax.evaluation import results
+from invariance_jax.evaluation.evaluate import read_table
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = "resnet8_untrained_seed0"
@@ -20,7 +21,6 @@ COMMAND = [
     "--config.data.image_size=8",
     "--config.data.resize_size=10",
     "--config.eval.split=validation[:5]",
-    "--config.eval.batch_size=8",
     "--config.eval.per_device_batch_size=8",
     "--config.mesh.data=1",
 ]
@@ -47,7 +47,7 @@ def test_local_equivariance_has_its_file(folder):
     np.testing.assert_array_equal(found.label, invariance.label)
     for name in ("parameters_sha256", "model", "seed", "steps", "split", "augmentation"):
         assert found.attrs[name] == invariance.attrs[name], name
-    assert invariance.attrs["translation"] == "zero"
+    assert invariance.attrs["padding_mode"] == "constant"
 
 
 def test_other_crops_have_their_files(folder):
@@ -55,8 +55,8 @@ def test_other_crops_have_their_files(folder):
     assert list(found.variant.values) == ["none", "scaled_center_crop(k=14)"]
     assert found.sizes["image"] == 10 and found.attrs["split"] == "validation[:10]"
     top1 = found.correct_top1.mean("image")
-    (row,) = accuracy_table.read(folder / "accuracy.csv")
-    assert float(top1.sel(variant="none")) == pytest.approx(row.top1)
+    (row,) = read_table(folder / "accuracy.csv")
+    assert float(top1.sel(variant="none")) == pytest.approx(float(row["top1"]))
     with (folder / "test_time" / f"{NAME}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for variant in found.variant.values:
@@ -94,7 +94,7 @@ def test_the_kind_of_translation_changes_translations_alone(folder, tmp_path, ca
     assert "config.eval.padding_mode" in capsys.readouterr().err
     assert main([*COMMAND, f"--workdir={tmp_path}", context]) == 0
     zero, other = (results.read(each / "invariance" / f"{NAME}.nc") for each in (folder, tmp_path))
-    assert other.attrs["translation"] == "context"
+    assert other.attrs["padding_mode"] == "context"
     assert json.loads(other.attrs["measurement"])["config.eval.padding_mode"] == "context"
     differs = np.abs(zero.transformed_cosine - other.transformed_cosine).max(("magnitude", "image"))
     changed = [
@@ -132,20 +132,21 @@ def test_two_processes_find_what_one_finds(folder, tmp_path):
     ("flag", "message"),
     [
         (
-            "lie=('rotat',)",
+            "local_equivariance=('rotat',)",
             "config.eval.local_equivariance[0]: unknown generator 'rotat'; did you mean 'rotate'?",
         ),
         (
-            "lie=('scale', 'rotate(edge=1)')",
-            "config.eval.local_equivariance[1]: unknown edge 1; one of: reflect, cyclic, zero",
+            "local_equivariance=('scale', 'rotate(padding_mode=1)')",
+            "config.eval.local_equivariance[1]: unknown padding mode 1; one of: reflect, wrap, "
+            "constant",
         ),
         (
             "test_time=('none', 'scaled_center_crop(k=15)')",
             "config.eval.test_time[1]: k is 15; expected a whole number, 0 to 14",
         ),
         (
-            "translation=cycle",
-            "config.eval.padding_mode: unknown translation 'cycle'; did you mean 'cyclic'?",
+            "padding_mode=warp",
+            "config.eval.padding_mode: unknown padding_mode 'warp'; did you mean 'wrap'?",
         ),
     ],
 )
@@ -154,3 +155,13 @@ def test_mistakes_end_before_any_work(flag, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_old_names_of_fields_are_read_and_said(tmp_path, capsys):
+    old = ["--config.eval.lie=('rotat',)", "--config.eval.translation=cyclic"]
+    assert main([*COMMAND, f"--workdir={tmp_path}", *old, "--config.eval.batch_size=8"]) == 2
+    first, second, third, error = capsys.readouterr().err.splitlines()
+    assert "config.eval.lie is now config.eval.local_equivariance" in first
+    assert "config.eval.translation is now config.eval.padding_mode" in second
+    assert "config.eval.batch_size has no meaning any more" in third
+    assert "config.eval.local_equivariance[0]: unknown generator 'rotat'" in error

@@ -1,6 +1,5 @@
 """`config.model.weights`: runs that start from a file, and files that do not fit."""
 
-import dataclasses
 import pathlib
 
 import jax
@@ -8,11 +7,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from invariance_jax import experiment, models
+from invariance_jax import models
 from invariance_jax.__main__ import main
 from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.configs import digits
-from invariance_jax.evaluation import accuracy_table, results, summary
+from invariance_jax.evaluation import results
+from invariance_jax.evaluation.evaluate import read_table
+from invariance_jax.training import experiment
 
 DIGITS = f"--config={pathlib.Path(__file__).parents[2] / 'configs' / 'digits.py'}"
 SMALL = [
@@ -25,7 +26,6 @@ SMALL = [
     "--config.optimizer.warmup_steps=0",
     "--config.optimizer.learning_rate=0.0",
     "--config.eval.split=validation[:6]",
-    "--config.eval.batch_size=8",
     "--config.eval.per_device_batch_size=8",
     "--config.mesh.data=1",
 ]
@@ -34,7 +34,7 @@ SMALL = [
 def config_of(model, weights, **data):
     values = digits.get_config(model)
     values.model.weights = str(weights)
-    values.mesh.data = 1
+    values.mesh = {"data": 1}
     values.data.update({"image_size": 8, "resize_size": 8, **data})
     return check(ExperimentConfig, values)
 
@@ -42,7 +42,7 @@ def config_of(model, weights, **data):
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """A ViT for 8-pixel digits, not the one that seed 0 draws."""
-    values = dataclasses.replace(config_of("vit_mu8", ""), seed=7)
+    values = config_of("vit_mu8", "").with_values(seed=7)
     variables = experiment.make(values).init_state().variables
     path = tmp_path_factory.mktemp("weights") / "seven.safetensors"
     safetensors.numpy.save_file(models.export_weights("vit_mu8", variables), path)
@@ -69,8 +69,8 @@ def test_training_and_evaluation_from_weights(file, tmp_path, capsys):
     moved.unlink()
     assert main(["train", f"{DIGITS}:vit_mu8,flip", *flags]) == 0
     assert main(["evaluate", f"--workdir={workdir}"]) == 0
-    rows = accuracy_table.read(workdir / "accuracy.csv")
-    assert [row.augmentation for row in rows] == ["weights moved.safetensors", "flip"]
+    rows = read_table(workdir / "accuracy.csv")
+    assert [row["augmentation"] for row in rows] == ["weights moved.safetensors", "flip"]
     # With a learning rate of 0 the trained model is the file's.
     before, after = (
         results.read(workdir / "invariance" / f"vit_mu8_{name}_seed0.nc")
@@ -85,8 +85,8 @@ def test_policies_and_mixing_train(tmp_path):
     flags = [f"--config.augment.policies={policies}", "--config.augment.mixing=('mixup',)"]
     assert main(["train", f"{DIGITS}:vit_mu8,none", f"--workdir={tmp_path}", *SMALL, *flags]) == 0
     assert main(["evaluate", f"--workdir={tmp_path}"]) == 0
-    (row,) = accuracy_table.read(tmp_path / "accuracy.csv")
-    assert row.augmentation == "none + random_transform(name='rotate') + random_erasing + mixup"
+    (row,) = read_table(tmp_path / "accuracy.csv")
+    assert row["augmentation"] == "none + random_transform(name='rotate') + random_erasing + mixup"
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,17 @@ def test_weights_are_measured_without_a_run(file, tmp_path, capsys):
     layers = "--config.eval.features=('block1',)"
     assert main(["evaluate", *flags, f"--config.model.weights={file}", layers]) == 0
     shown = capsys.readouterr()
-    (row,) = accuracy_table.read(tmp_path / "accuracy.csv")
-    assert (row.augmentation, row.steps) == ("weights seven.safetensors", 0)
+    (row,) = read_table(tmp_path / "accuracy.csv")
+    assert (row["augmentation"], row["steps"]) == ("weights seven.safetensors", "0")
     path = tmp_path / "invariance" / "vit_mu8_weights_seven_safetensors_seed0.nc"
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     found = results.read(path)
     expected = experiment.make(config_of("vit_mu8", file)).init_state().variables
     assert found.attrs["parameters_sha256"] == results.fingerprint(expected)
     assert results.read(path, "features").feature.values.tolist() == ["embedding", "block1"]
-    assert summary.table(found) in shown.out
-    assert "vit_mu8_weights_seven_safetensors_seed0 grid: 100% 6/6 images" in shown.err
+    assert results.summary(found) in shown.out
+    bar = "vit_mu8_weights_seven_safetensors_seed0 validation[:6]: invariance: 100% 6/6 images"
+    assert bar in shown.err
     # What is shown of the images as they are, is their accuracy.
     untouched = found.sel(transform="rotate", magnitude=0)
     assert not untouched.flip.any()
