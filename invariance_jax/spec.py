@@ -113,19 +113,19 @@ def check_number(
         whole: Whether the number must be whole.
 
     Returns:
-        The value.
+        The value, a float unless it must be whole.
 
     Raises:
         UserError: It is no such number.
 
     Examples:
-        >>> check_number("probability", 0.5, 0, 1)
-        0.5
+        >>> check_number("probability", 1, 0, 1)
+        1.0
     """
     if not _is_number(value, int if whole else int | float) or not low <= value <= high:
         expected = expected or f"a {'whole ' * whole}number, {low:g} to {high:g}"
         raise UserError(f"{name} is {value!r}; expected {expected}")
-    return value
+    return value if whole else float(value)
 
 
 def check_interval(name: str, value: object, highest: float = math.inf) -> tuple[float, float]:
@@ -143,7 +143,7 @@ def check_interval(name: str, value: object, highest: float = math.inf) -> tuple
         UserError: It is no such pair.
 
     Examples:
-        >>> check_interval("scale", [0.5, 1.0], 1.0)
+        >>> check_interval("scale", [0.5, 1], 1.0)
         (0.5, 1.0)
     """
     if not (isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))):
@@ -151,7 +151,7 @@ def check_interval(name: str, value: object, highest: float = math.inf) -> tuple
     if not 0 < value[0] <= value[1] <= highest or value[1] == math.inf:
         limit = "" if highest == math.inf else f" <= {highest:g}"
         raise UserError(f"{name} is {value}; expected 0 < smallest <= largest{limit}")
-    return tuple(value)
+    return tuple(map(float, value))
 
 
 def _is_number(value: object, kind: type = int | float) -> bool:

@@ -125,6 +125,25 @@ def crop_then_resize(box: Box) -> Window:
     return Window(box=box, cut=box, visible=box)
 
 
+def source_box(windows: tuple[Window, ...], frames: tuple[int, ...]) -> Box:
+    """Follows the last window back to the source.
+
+    Args:
+        windows: In the order in which an image passes through them.
+        frames: Sides of the square images between them, pixels; one fewer than windows.
+
+    Returns:
+        The part of the source that the output shows.
+    """
+    *outer, last = windows
+    box = last.box
+    for (window, _, _), frame in zip(reversed(outer), reversed(frames), strict=True):
+        rows, columns = window.height / frame, window.width / frame
+        top, left = window.top + box.top * rows, window.left + box.left * columns
+        box = Box(top, left, box.height * rows, box.width * columns)
+    return box
+
+
 class Boxes(Protocol):
     """A box sampler.
 

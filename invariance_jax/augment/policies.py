@@ -389,6 +389,6 @@ def random_transform(
         'degrees'
     """
     transform = lookup(lookup(_TABLES, table, "table of transforms"), name, "transform")
-    check_number("probability", probability, 0, 1)
     transform.check_strongest(strongest)
+    probability = check_number("probability", probability, 0, 1)
     return RandomTransform(transform=transform, probability=probability, strongest=strongest)

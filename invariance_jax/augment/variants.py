@@ -55,18 +55,7 @@ class Augmentation:
         Returns:
             (top, left, box_height, box_width) in source pixels, float32.
         """
-        *outer, last = self.boxes(key, height, width)
-        box = last.box
-        # Back to the source, one image after the other.
-        for window, frame in zip(reversed(outer), reversed(self.boxes.frames), strict=True):
-            rows, columns = window.box.height / frame, window.box.width / frame
-            box = Box(
-                window.box.top + box.top * rows,
-                window.box.left + box.left * columns,
-                box.height * rows,
-                box.width * columns,
-            )
-        return box
+        return boxes.source_box(self.boxes(key, height, width), self.boxes.frames)
 
     def __call__(
         self, key: PRNGKeyArray, canvas: Canvas, height: Size, width: Size

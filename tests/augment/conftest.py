@@ -1,11 +1,18 @@
-"""Canvases, and many boxes from one program."""
+"""Canvases, and programs that many tests share: compiling random numbers is what they cost."""
 
-import dataclasses
+import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from invariance_jax import augment
+from invariance_jax.augment import boxes
+
+# Keys and images of one call.
+DRAWS, BATCH = 8000, 8
 
 
 @pytest.fixture(scope="session")
@@ -20,18 +27,68 @@ def canvas_of():
     return make
 
 
+@jax.jit
+def _draw(samplers, key_data, heights, widths):
+    def one(sampler, key_data, height, width):
+        windows = sampler(jax.random.wrap_key_data(key_data), height, width)
+        return windows, jnp.stack(boxes.source_box(windows, sampler.frames))
+
+    return jax.vmap(one)(samplers, key_data, heights, widths)
+
+
 @pytest.fixture(scope="session")
-def sample_boxes():
-    """Function of (augmentation, height, width, count): boxes [count, 4], as `Box` has them."""
+def draw():
+    """Function of (sampler, keys, heights, widths): windows, and the boxes [keys, 4] they show.
 
-    @jax.jit
-    def sample(augmentation, keys, height, width):
-        return jnp.stack(jax.vmap(augmentation.sample_box, (0, None, None))(keys, height, width), 1)
+    Leaves of the sampler and the sides are one number, or one for each key. One program serves all
+    samplers of one structure, however many keys there are.
+    """
 
-    def draw(augmentation, height, width, count, seed=0):
-        # One name, so that variants of one structure share a program.
-        augmentation = dataclasses.replace(augmentation, name="any")
-        keys = jax.random.split(jax.random.key(seed), count)
-        return np.asarray(sample(augmentation, keys, jnp.int32(height), jnp.int32(width)))
+    def run(sampler, keys, heights, widths):
+        count = len(keys)
+        place = np.resize(np.arange(count), DRAWS)
 
-    return draw
+        def each(leaf, dtype=np.float32):
+            leaf = np.asarray(leaf, dtype)
+            return np.full(DRAWS, leaf) if leaf.ndim == 0 else leaf[place]
+
+        data = np.asarray(jax.random.key_data(keys))[place]
+        sides = (each(side, np.int32) for side in (heights, widths))
+        found = _draw(jax.tree.map(each, sampler), data, *sides)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], found)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def sample_boxes(draw):
+    """Function of (augmentation, height, width): 8000 boxes [8000, 4], as `Box` has them."""
+    keys = jax.random.split(jax.random.key(0), DRAWS)
+    return lambda augmentation, height, width: draw(augmentation.boxes, keys, height, width)[1]
+
+
+@functools.cache
+def _render(size, frames):
+    # Of the sampler, rendering reads the frames only.
+    variant = augment.Augmentation(
+        name="any", size=size, boxes=types.SimpleNamespace(frames=frames), flip_probability=0.0
+    )
+    return jax.jit(jax.vmap(variant.render))
+
+
+@pytest.fixture(scope="session")
+def render():
+    """Function of (augmentation, canvases, windows, flips): the images that the windows show."""
+
+    def run(augmentation, canvases, windows, flips=False):
+        count = len(canvases)
+        program = _render(augmentation.size, augmentation.boxes.frames)
+        arguments = np.stack(canvases), windows, np.broadcast_to(flips, count)
+
+        def batch(start):
+            place = np.resize(np.arange(start, min(start + BATCH, count)), BATCH)
+            return program(*jax.tree.map(lambda leaf: np.asarray(leaf)[place], arguments))
+
+        return np.concatenate([batch(start) for start in range(0, count, BATCH)])[:count]
+
+    return run

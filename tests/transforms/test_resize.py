@@ -1,4 +1,4 @@
-"""The band of few taps against the dense products, and who gets which."""
+"""The antialiased resize: against Pillow, by hand, and its two forms against each other."""
 
 import functools
 
@@ -7,107 +7,184 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from PIL import Image
 
-from invariance_jax.transforms import banded, resize
+from invariance_jax.transforms import resize
 
 # (canvas height, width, output): enlarge, equal, shrink, shrink by no whole number, not square.
 SIZES = [(64, 64, 64), (24, 40, 48), (120, 120, 50), (96, 64, 40)]
 
+dense = jax.jit(resize.Axis.dense, static_argnums=(1, 2))
 
-def axis(start, length, side, *, cut="box", flip=False):
-    image = (jnp.float32(0), jnp.float32(side))
-    start, length = jnp.float32(start), jnp.float32(length)
-    inside = (start, start + length) if cut == "box" else image
-    return resize.Axis(start, length, inside, image, jnp.bool_(flip))
+
+def axis(start, length, cut, visible, flip=False):
+    edges = (tuple(map(jnp.float32, each)) for each in (cut, visible))
+    return resize.Axis(jnp.float32(start), jnp.float32(length), *edges, jnp.bool_(flip))
+
+
+def weights(start, length, size, canvas_size, cut=None):
+    whole = (0, canvas_size)
+    return dense(axis(start, length, cut or whole, whole), size, canvas_size)
 
 
 def canvas_of(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def random_axes(height, width, count, cut):
-    """Boxes of every size up to the canvas, some leaving it, and mirrored every other time."""
+def stacked(axes):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *axes)
+
+
+def random_axes(height, width, count):
+    """Boxes of every size up to the canvas, some leaving it; two ways to cut, two to mirror."""
     rng = np.random.default_rng(1)
+    rows, columns = [], []
     for number in range(count):
-        sides = [side * rng.uniform(0.02, 1.0) for side in (height, width)]
+        lengths = [side * rng.uniform(0.02, 1.0) for side in (height, width)]
         starts = [rng.uniform(-side / 2, side / 2) for side in (height, width)]
-        if number == 0:
-            sides, starts = [height, width], [0, 0]
-        yield (
-            axis(starts[0], sides[0], height - 3 * (number % 2), cut=cut),
-            axis(starts[1], sides[1], width, cut=cut, flip=number % 2 == 1),
-        )
+        if number < 2:
+            lengths, starts = [height, width], [0, 0]
+        boxes = [(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+        image = (0, height - 3 * (number % 2)), (0, width)
+        cuts = boxes if number % 4 < 2 else image
+        rows.append(axis(starts[0], lengths[0], cuts[0], image[0]))
+        columns.append(axis(starts[1], lengths[1], cuts[1], image[1], flip=number % 2 == 1))
+    return stacked(rows), stacked(columns)
 
 
-@pytest.mark.parametrize("cut", ["box", "image"])
-@pytest.mark.parametrize(("height", "width", "size"), SIZES)
-def test_the_band_equals_the_dense_products(height, width, size, cut):
-    canvas = jnp.asarray(canvas_of(height, width))
-    axes = list(random_axes(height, width, 20, cut))
-    rows, columns = (
-        jax.tree.map(lambda *x: jnp.stack(x), *side) for side in zip(*axes, strict=True)
+def test_same_size_is_the_identity():
+    np.testing.assert_array_equal(weights(0, 6, 6, 6), np.eye(6))
+
+
+@pytest.mark.parametrize(("side", "size"), [(64, 20), (20, 64), (33, 32)])
+def test_equals_pillow(side, size):
+    pixels = np.random.default_rng(0).random((side, side)).astype(np.float32)
+    # Pillow's mode F works in floating point: no rounding hides an error.
+    expected = np.asarray(Image.fromarray(pixels).resize((size,) * 2, Image.Resampling.BILINEAR))
+    matrix = np.asarray(weights(0, side, size, side))
+    np.testing.assert_allclose(matrix @ pixels @ matrix.T, expected, atol=1e-5)
+
+
+def test_cut_hides_what_lies_outside_the_box():
+    # Two pixels averaged into one: the cut box is [2, 4).
+    inside = weights(2, 2, 1, 6, cut=(2, 4))
+    np.testing.assert_allclose(inside, [[0, 0, 0.5, 0.5, 0, 0]], atol=1e-6)
+    # Without the cut the triangle of width 2 reaches one pixel farther on each side.
+    np.testing.assert_allclose(weights(2, 2, 1, 6), [[0, 0.125, 0.375, 0.375, 0.125, 0]], atol=1e-6)
+
+
+def test_zero_fill_is_black_and_not_normalised_away():
+    shifted = weights(-2, 4, 4, 4)  # moved by two pixels
+    np.testing.assert_allclose(
+        shifted, [[0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]], atol=1e-6
     )
-    results = {
-        function: jax.jit(jax.vmap(functools.partial(function, size=size), (None, 0, 0)))(
-            canvas, rows, columns
-        )
-        for function in (resize.resize_box_banded, resize.resize_box_dense, resize.resize_box)
-    }
-    expected = results[resize.resize_box_dense]
-    assert expected.shape == (20, size, size, 3) and expected.dtype == jnp.float32
+
+
+def test_a_pixel_whose_centre_lies_outside_is_black_though_its_filter_reaches_inside():
+    np.testing.assert_allclose(weights(-0.75, 2, 2, 2), [[0, 0], [0.75, 0.25]], atol=1e-6)
+
+
+def test_a_box_without_any_source_pixel_is_black_with_finite_gradient():
+    @jax.jit
+    @jax.value_and_grad
+    def total(start):
+        return jnp.sum(axis(0, 4, (0, 4), (0, 4))._replace(start=start).dense(4, 4))
+
+    @jax.jit
+    @jax.value_and_grad
+    def total_of_cut(start):
+        moved = axis(0, 4, (0, 4), (0, 4))._replace(start=start, cut=(start, start + 4))
+        return jnp.sum(moved.dense(4, 4))
+
+    for function in (total, total_of_cut):
+        value, gradient = function(jnp.float32(100))
+        assert value == 0 and jnp.isfinite(gradient)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
+def test_the_band_equals_the_dense_products(height, width, size):
+    canvas = jnp.asarray(canvas_of(height, width))
+    forms = (resize.resize_box_banded, resize.resize_box_dense)
+
+    @jax.jit
+    def both(*axes):
+        return [
+            jax.vmap(functools.partial(form, size=size), (None, 0, 0))(canvas, *axes)
+            for form in forms
+        ]
+
+    banded, expected = both(*random_axes(height, width, 40))
+    assert expected.shape == (40, size, size, 3) and expected.dtype == jnp.float32
     assert expected[0].max() > 0.5
-    for result in results.values():
-        np.testing.assert_allclose(result, expected, atol=1e-5)
+    np.testing.assert_allclose(banded, expected, atol=1e-5)
+
+
+def test_two_boxes_in_one_go_equal_one_after_the_other():
+    canvas = jnp.asarray(canvas_of(40, 32))
+    rows, columns = (
+        [axis(start, length, (0, side), (0, side)), axis(2, 9, (2, 11), (0, 24))]
+        for start, length, side in ((3, 30, 40), (-2, 28, 32))
+    )
+    columns[1] = columns[1]._replace(flip=jnp.bool_(True))
+
+    @jax.jit
+    def found(rows, columns):
+        return resize.resize_boxes(canvas, rows, columns, sizes=(24, 10))
+
+    (outer_rows, inner_rows), (outer_columns, inner_columns) = (
+        [np.asarray(dense(*each)) for each in zip(axes, (24, 10), (side, 24), strict=True)]
+        for axes, side in ((rows, 40), (columns, 32))
+    )
+    outer = np.einsum("oh,hwc,pw->opc", outer_rows, np.asarray(canvas) / 255, outer_columns)
+    expected = np.einsum("oh,hwc,pw->opc", inner_rows, outer, inner_columns)
+    np.testing.assert_allclose(found(rows, columns), expected, atol=1e-5)
 
 
 def test_jit_equals_eager():
-    canvas = jnp.asarray(canvas_of(32, 32))
-    rows, columns = axis(3, 20.5, 32), axis(-4, 30, 32, flip=True)
-    function = functools.partial(resize.resize_box_banded, size=28)
-    np.testing.assert_allclose(
-        function(canvas, rows, columns), jax.jit(function)(canvas, rows, columns), atol=1e-5
-    )
+    canvas = jnp.asarray(canvas_of(16, 16))
+    axes = axis(3, 10.5, (3, 13.5), (0, 16)), axis(-4, 15, (0, 16), (0, 16), flip=True)
+    function = functools.partial(resize.resize_box_banded, size=14)
+    np.testing.assert_allclose(function(canvas, *axes), jax.jit(function)(canvas, *axes), atol=1e-5)
 
 
 def test_gradients_are_finite_and_equal_those_of_the_dense_products():
     canvas = jnp.asarray(canvas_of(48, 48))
     weight = jnp.asarray(np.random.default_rng(2).random((40, 40, 3)), jnp.float32)
 
-    def loss(box, function):
-        rows, columns = axis(*box[:2], 48, cut="image"), axis(*box[2:], 48, cut="image")
+    def loss(box, form):
+        rows, columns = (axis(0, 48, (0, 48), (0, 48)) for _ in range(2))
         rows = rows._replace(start=box[0], length=box[1])
         columns = columns._replace(start=box[2], length=box[3])
-        return jnp.sum(weight * function(canvas, rows, columns, size=40))
+        return jnp.sum(weight * form(canvas, rows, columns, size=40))
 
-    boxes = jnp.asarray([[3.2, 31.3, 8.1, 37.7], [100.0, 20.0, 0.3, 41.1]])
+    # On a CPU `resize_box` is the band.
     gradients = [
-        jax.jit(jax.vmap(jax.grad(functools.partial(loss, function=function))))(boxes)
-        for function in (resize.resize_box_banded, resize.resize_box_dense, resize.resize_box)
+        jax.jit(jax.grad(functools.partial(loss, form=form)))
+        for form in (resize.resize_box, resize.resize_box_dense)
     ]
-    assert all(np.isfinite(gradient).all() for gradient in gradients)
-    assert np.abs(gradients[1][0]).min() > 1e-2 and not np.abs(gradients[1][1]).any()
-    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-2, rtol=1e-3)
-    np.testing.assert_allclose(gradients[2], gradients[0])
+    boxes = jnp.asarray([[3.2, 31.3, 8.1, 37.7], [100.0, 20.0, 0.3, 41.1]])
+    found, expected = (np.stack([gradient(box) for box in boxes]) for gradient in gradients)
+    assert np.isfinite(found).all() and np.isfinite(expected).all()
+    assert np.abs(expected[0]).min() > 1e-2 and not np.abs(expected[1]).any()
+    np.testing.assert_allclose(found, expected, atol=1e-2, rtol=1e-3)
 
 
 def test_eight_devices_equal_one_and_move_no_pixels():
     canvas = jnp.asarray(np.stack([canvas_of(32, 32, seed) for seed in range(8)]))
-    rows, columns = (
-        jax.tree.map(lambda *x: jnp.stack(x), *side)
-        for side in zip(*random_axes(32, 32, 8, "box"), strict=True)
-    )
+    rows, columns = random_axes(32, 32, 8)
     function = jax.jit(jax.vmap(functools.partial(resize.resize_box, size=24)))
     expected = function(canvas, rows, columns)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.device_put((canvas, rows, columns), NamedSharding(mesh, PartitionSpec("data")))
-    np.testing.assert_allclose(function(*spread), expected, atol=1e-6)
-    program = function.lower(*spread).compile().as_text()
-    assert "all-gather" not in program and "all-to-all" not in program
+    program = function.lower(*spread).compile()
+    np.testing.assert_allclose(program(*spread), expected, atol=1e-6)
+    assert "all-gather" not in program.as_text() and "all-to-all" not in program.as_text()
 
 
 @pytest.mark.parametrize(("platform", "has_products"), [("cpu", False), ("tpu", True)])
 def test_matrix_units_get_products_and_a_cpu_does_not(platform, has_products):
-    arguments = (jnp.asarray(canvas_of(64, 64)), axis(0, 60, 64), axis(2, 62, 64))
+    image = (0, 64)
+    arguments = jnp.asarray(canvas_of(64, 64)), axis(0, 60, image, image), axis(2, 62, image, image)
     function = jax.jit(functools.partial(resize.resize_box, size=64))
     program = function.trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
     assert ("dot_general" in program) == has_products
@@ -116,29 +193,33 @@ def test_matrix_units_get_products_and_a_cpu_does_not(platform, has_products):
 
 def test_the_row_pass_stays_a_function_of_its_own_on_a_cpu():
     # Fused into the column pass it would be computed anew for each tap: same pixels, far slower.
-    arguments = (jnp.asarray(canvas_of(64, 64)), axis(0, 60, 64), axis(2, 62, 64))
+    image = (0, 64)
+    arguments = jnp.asarray(canvas_of(64, 64)), axis(0, 60, image, image), axis(2, 62, image, image)
     program = jax.jit(functools.partial(resize.resize_box, size=48)).lower(*arguments).compile()
     calls = [line for line in program.as_text().splitlines() if " call(" in line]
     assert any("f32[48,192]" in line for line in calls)
 
 
 @pytest.mark.parametrize(
-    ("size", "out_size", "count"), [(512, 224, 5), (64, 64, 3), (64, 100, 3), (300, 200, 5)]
+    ("canvas_size", "size", "count"), [(512, 224, 5), (64, 64, 3), (64, 100, 3), (300, 200, 5)]
 )
-def test_tap_count(size, out_size, count):
-    assert banded.tap_count(size, out_size) == count
+def test_tap_count(canvas_size, size, count):
+    assert resize.tap_count(canvas_size, size) == count
 
 
 def test_no_tap_is_missed_at_the_largest_scale():
     # Between integers and half-integers of the scale the number of reachable pixels changes.
-    for size in range(16, 65):
-        pixels = banded.tap_pixels(jnp.float32(0), jnp.float32(size), out_size=16, size=size)
-        centres = (np.arange(16) + 0.5) * size / 16
-        for centre, seen in zip(centres, np.asarray(pixels), strict=True):
-            reached = np.flatnonzero(np.abs(np.arange(size) + 0.5 - centre) < size / 16 - 1e-4)
+    # Without jit: the programs of all sides with as many taps are the same.
+    for side in range(8, 33):
+        whole = (0, side)
+        pixels, found = map(np.asarray, axis(0, side, whole, whole).taps(8, side))
+        centres = (np.arange(8) + 0.5) * side / 8
+        for centre, seen, weight in zip(centres, pixels, found, strict=True):
+            reached = np.flatnonzero(np.abs(np.arange(side) + 0.5 - centre) < side / 8 - 1e-4)
             assert set(reached) <= set(seen.tolist())
+            assert weight.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_wide_band_uses_the_products():
-    assert banded.is_worthwhile(512, 224) and banded.is_worthwhile(28, 28)
-    assert not banded.is_worthwhile(1000, 8)
+    assert resize.is_band_narrow(512, 224) and resize.is_band_narrow(28, 28)
+    assert not resize.is_band_narrow(1000, 8)
