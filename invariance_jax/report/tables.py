@@ -1,64 +1,156 @@
-"""Small aligned tables for the terminal, at most 100 columns wide."""
+"""Tables as text, for the page and the terminal."""
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
-from invariance_jax.report import summaries
-from invariance_jax.report.load import Results
+import xarray as xr
 
-WIDTH = 100
-_GAP = 2
+from invariance_jax import text_table
+from invariance_jax.report import style, summaries
+from invariance_jax.report.answers import effects
+from invariance_jax.report.load import Accuracy, Results, Run
 
 
-def accuracy_text(results: Results) -> str:
-    """Accuracy by model and training, in percent.
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+        header: Names of the columns.
+        body: Rows of as many cells.
+        left: How many columns, from the first, hold text.
+    """
+
+    header: Sequence[str]
+    body: Sequence[Sequence[str]]
+    left: int = 2
+
+    def to_text(self) -> str:
+        """Lines for the terminal, of at most 100 characters where the labels can be shortened."""
+        return text_table.align(self.header, self.body, left=self.left)
+
+
+def accuracy(entries: Sequence[Accuracy]) -> Table:
+    """Accuracy of every row, in percent.
 
     Args:
-        results: From `load.read`, with accuracy.
+        entries: One entry a network; at least one.
 
     Returns:
-        Lines of at most 100 characters, without a newline at the end.
+        The table; without top-5 accuracy where it is known of no network.
     """
-    table = summaries.accuracy(results.accuracy)
+    table = summaries.accuracy(entries)
+    top5 = not table["top5"].isnull().all()
+    header = ("model", "training", "seeds", "steps", "seconds", "top-1 %", *["top-5 %"] * top5)
     body = [
         (
-            str(table["model"].values[i]),
-            str(table["training"].values[i]),
-            str(int(table["seeds"].values[i])),
-            f"{table['steps'].values[i]:.0f}",
-            number(
-                100 * table["mean"].values[i], 100 * table["standard_error"].values[i], "{:z.1f}"
-            ),
+            *_labels(row),
+            f"{row['steps'].item():,.0f}",
+            f"{row['seconds'].item():,.0f}",
+            number(100 * row["mean"].item(), 100 * row["standard_error"].item(), "{:z.1f}"),
+            *["-" if math.isnan(five := row["top5"].item()) else f"{100 * five:z.1f}"] * top5,
         )
-        for i in range(table.sizes["row"])
+        for row in _each_row(table)
     ]
-    return align(("model", "training", "seeds", "steps", "top-1 %"), body, left=2)
+    return Table(header, body)
 
 
-def invariance_text(results: Results) -> str:
-    """Relative invariance (cosine) by model and training, averaged in groups of transforms.
+def invariance(table: xr.Dataset) -> Table:
+    """Relative invariance of every row.
 
     Args:
-        results: From `load.read`, with invariance.
+        table: From `summaries.invariance` or `summaries.grouped_invariance`.
 
     Returns:
-        Lines of at most 100 characters, without a newline at the end.
+        The table, a column a transform or group.
     """
-    table = summaries.grouped_invariance(results.runs)
+    columns = [style.words(name) for name in table[table["mean"].dims[1]].values.tolist()]
     body = [
         (
-            str(table["model"].values[i]),
-            str(table["training"].values[i]),
+            *_labels(row),
             *(
                 number(mean, error, "{:z.2f}")
                 for mean, error in zip(
-                    table["mean"].values[i], table["standard_error"].values[i], strict=True
+                    row["mean"].values, row["standard_error"].values, strict=True
                 )
             ),
         )
-        for i in range(table.sizes["row"])
+        for row in _each_row(table)
     ]
-    return align(("model", "training", *summaries.GROUPS), body, left=2)
+    return Table(("model", "training", "seeds", *columns), body)
+
+
+def of_effects(runs: Sequence[Run]) -> Table:
+    """Rows that differ in one part only, compared.
+
+    Args:
+        runs: One entry a network; at least one.
+
+    Returns:
+        The table, a line a comparison.
+    """
+    header = ("part", "compared", "with", "mean change", "mean absolute change", "higher on")
+    body = [
+        (
+            each.part,
+            each.changed.label,
+            each.reference.label,
+            f"{each.change:+z.2f}",
+            f"{each.size:.2f}",
+            f"{each.raised} of 13",
+        )
+        for each in effects(runs)
+    ]
+    return Table(header, body, left=3)
+
+
+def differences(results: Results) -> Table:
+    """Every field in which the rows differ, written in full.
+
+    Args:
+        results: From `load.read`.
+
+    Returns:
+        The table; empty where a row has no such field.
+    """
+    rows = dict.fromkeys(each.row for each in (*results.runs, *results.accuracy))
+    fields = list(dict.fromkeys(name for row in rows for name in row.fields))
+    body = [
+        (row.model, row.training, *(_written(row.fields.get(name, "")) for name in fields))
+        for row in rows
+    ]
+    return Table(("model", "training", *fields), body, left=2 + len(fields))
+
+
+def _written(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def provenance(runs: Sequence[Run]) -> Table:
+    """Where every number comes from.
+
+    Args:
+        runs: One entry a network; at least one.
+
+    Returns:
+        The table, a line a network.
+    """
+    header = ("model", "training", "dataset", "versions", "seed", "steps", "images", "parameters")
+    body = [
+        (
+            run.row.model,
+            run.row.training,
+            f"{run.data.attrs['dataset']} ({run.data.attrs['split']})",
+            ", ".join(f"{k} {v}" for k, v in json.loads(run.data.attrs["versions"]).items()),
+            str(run.network.seed),
+            f"{run.steps:,}",
+            f"{run.data.sizes['image']:,}",
+            run.network.parameters[:12],
+        )
+        for run in runs
+    ]
+    return Table(header, body, left=4)
 
 
 def number(mean: float, standard_error: float, form: str) -> str:
@@ -76,37 +168,9 @@ def number(mean: float, standard_error: float, form: str) -> str:
     return text if math.isnan(standard_error) else f"{text} ±{form.format(standard_error)}"
 
 
-def align(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
-    """Sets rows in columns; labels that would make a line longer than 100 are shortened.
-
-    Args:
-        header: Names of the columns.
-        body: Rows of as many cells.
-        left: How many columns, from the first, hold labels; they are flush left, others right.
-
-    Returns:
-        The lines, joined.
-    """
-    rows = [header, *body]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    while sum(widths) + _GAP * (len(widths) - 1) > WIDTH and max(widths[:left]) > 8:
-        longest = max(range(left), key=lambda i: widths[i])
-        widths[longest] -= 1
-    lines = [
-        (" " * _GAP)
-        .join(
-            _shorten(cell, width).ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        .rstrip()
-        for row in rows
-    ]
-    return "\n".join(lines)
+def _each_row(table: xr.Dataset) -> Iterator[xr.Dataset]:
+    return (table.isel(row=i) for i in range(table.sizes["row"]))
 
 
-def _shorten(label: str, width: int) -> str:
-    """Cuts the middle out: names of variants often differ at the end."""
-    if len(label) <= width:
-        return label
-    tail = (width - 3) // 2
-    return f"{label[: width - 3 - tail]}...{label[-tail:]}"
+def _labels(row: xr.Dataset) -> tuple[str, ...]:
+    return tuple(str(row[name].item()) for name in ("model", "training", "seeds"))
