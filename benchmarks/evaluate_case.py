@@ -39,7 +39,7 @@ def timed(function: Callable[[], Any]) -> tuple[float, float]:
 class Noise:
     """Images from a seed, made when they are read: they take no memory."""
 
-    name, split, num_classes = "noise", "all", 10
+    name, split, num_classes, has_labels = "noise", "all", 10, True
     class_names = tuple(map(str, range(10)))
 
     def __init__(self, count: int, side: int, seed: int) -> None:

@@ -25,28 +25,6 @@ def photos(folder: str) -> list[pathlib.Path]:
     return sorted(pathlib.Path(folder).rglob("*.JPEG"))
 
 
-class FolderSource:
-    """Files of a folder as a source of this package: read when asked for, as ImageFolder does."""
-
-    def __init__(self, folder: str) -> None:
-        """Lists the files."""
-        self.name, self.split, self.num_classes, self.class_names = "photos", "all", 1, ("photo",)
-        self._paths = photos(folder)
-
-    def __len__(self) -> int:
-        """Number of photos."""
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """The photo at `index`, encoded."""
-        path = self._paths[index]
-        return {"image": path.read_bytes(), "label": 0, "name": path.name}
-
-    def labels(self) -> np.ndarray:
-        """One class."""
-        return np.zeros(len(self), np.int32)
-
-
 class OnCanvas:
     """Torch's transform that does the same work as ours: the decoded photo on a canvas."""
 
@@ -141,7 +119,7 @@ def decode_rates(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def _our_batches(case: dict[str, Any]) -> Iterator[Any]:
-    from invariance_jax.data import train_batches
+    from invariance_jax.data import FolderSource, train_batches
 
     return train_batches(
         FolderSource(case["folder"]),

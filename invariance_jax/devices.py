@@ -103,6 +103,34 @@ def local_mesh(mesh: Mesh) -> Mesh:
     return jax.make_mesh((len(mine),), (DATA_AXIS,), devices=mine, axis_types=(AxisType.Auto,))
 
 
+def replicated_copy(arrays: Any, mesh: Mesh, local: Mesh) -> Any:
+    """Copies a tree of arrays whole to every device of this process.
+
+    Args:
+        arrays: A pytree of arrays, on the host or on `mesh` in any layout; every process calls this
+            with the same one.
+        mesh: The devices of all processes.
+        local: The devices of this process, from `local_mesh`.
+
+    Returns:
+        The same tree on `local`.
+    """
+    divided = any(
+        isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated)
+        for x in jax.tree.leaves(arrays)
+    )
+    if divided:
+        # The devices gather what lies in parts on several hosts.
+        arrays = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(arrays)
+    mine = jax.tree.map(
+        lambda x: (
+            x.addressable_data(0) if isinstance(x, jax.Array) and not x.is_fully_addressable else x
+        ),
+        arrays,
+    )
+    return jax.device_put(mine, replicated(local))
+
+
 def to_host(arrays: Any) -> Any:
     """Copies a tree of arrays to the host, whole, whatever lies on other processes' devices.
 

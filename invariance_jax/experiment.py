@@ -18,8 +18,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.training import optimizer, sharding
 from invariance_jax.training.losses import Loss, make_loss
 from invariance_jax.training.state import TrainState, init_state
-from invariance_jax.transforms import generators
-from invariance_jax.transforms.generators import Generator
+from invariance_jax.transforms import Generator, generators
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -218,7 +217,7 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
             name,
             num_classes,
             dtype=config.model.dtype,
-            bn_group=config.model.ghost_batch_size,
+            ghost_batch_size=config.model.ghost_batch_size,
             remat=config.model.remat,
             **options,
         )

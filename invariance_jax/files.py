@@ -1,10 +1,13 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+
+from invariance_jax.errors import UserError
 
 
 @contextlib.contextmanager
@@ -17,7 +20,21 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
     Yields:
         The path to write to. If the block raises, nothing of it remains and what stood at `path`
         before is untouched.
+
+    Raises:
+        UserError: The disk is full, or the file cannot be written there.
     """
+    try:
+        with _atomic_path(path) as temporary:
+            yield temporary
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "; make room and give the same command: it goes on" if full else ""
+        raise UserError(f"cannot write {path}: {error.strerror or error}{advice}") from error
+
+
+@contextlib.contextmanager
+def _atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)

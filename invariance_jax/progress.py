@@ -26,7 +26,9 @@ class _Lines:
         self._stream.flush()
 
 
-def bar(*, total: int, description: str, unit: str, initial: int = 0) -> "tqdm[Any]":
+def bar(
+    *, total: int, description: str, unit: str, initial: int = 0, shown: bool = True
+) -> "tqdm[Any]":
     """Opens a progress bar on the standard error.
 
     Args:
@@ -34,6 +36,7 @@ def bar(*, total: int, description: str, unit: str, initial: int = 0) -> "tqdm[A
         description: What is being done.
         unit: What is counted.
         initial: How many units an earlier run already did.
+        shown: Whether it is shown at all.
 
     Returns:
         A tqdm bar; use it as a context manager and call `update`. Of several processes only the
@@ -41,7 +44,7 @@ def bar(*, total: int, description: str, unit: str, initial: int = 0) -> "tqdm[A
     """
     options: dict[str, Any] = {"total": total, "desc": description, "unit": f" {unit}"}
     options |= {"initial": initial, "dynamic_ncols": True}
-    options["disable"] = not distributed.is_lead()
+    options["disable"] = not (shown and distributed.is_lead())
     if sys.stderr.isatty():
         return tqdm(file=sys.stderr, **options)
     return tqdm(

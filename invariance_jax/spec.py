@@ -1,4 +1,4 @@
-"""Named things with options, written as one string: `translate(t=0.1)`.
+"""Named things with options, written as one string: `translate(t=0.1)`; checks of the options.
 
 Models, augmentations, optimizers and schedules are chosen this way in configs, so that one flag
 says all of an ablation and a table row can repeat it word for word.
@@ -6,6 +6,7 @@ says all of an ablation and a table row can repeat it word for word.
 
 import ast
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -90,3 +91,68 @@ def call(
         raise UserError(f"{field}: {text!r}: {error}") from error
     except UserError as error:
         raise UserError(f"{field}: {error}") from error
+
+
+def check_number(
+    name: str,
+    value: object,
+    low: float,
+    high: float,
+    expected: str | None = None,
+    *,
+    whole: bool = False,
+) -> float:
+    """Checks that an option is a number in its range, ends included.
+
+    Args:
+        name: The option, for the error message.
+        value: What was given.
+        low: The smallest allowed.
+        high: The largest allowed.
+        expected: What is expected, for the error message, where it is more than the range.
+        whole: Whether the number must be whole.
+
+    Returns:
+        The value.
+
+    Raises:
+        UserError: It is no such number.
+
+    Examples:
+        >>> check_number("probability", 0.5, 0, 1)
+        0.5
+    """
+    if not _is_number(value, int if whole else int | float) or not low <= value <= high:
+        expected = expected or f"a {'whole ' * whole}number, {low:g} to {high:g}"
+        raise UserError(f"{name} is {value!r}; expected {expected}")
+    return value
+
+
+def check_interval(name: str, value: object, highest: float = math.inf) -> tuple[float, float]:
+    """Checks that an option is a (smallest, largest) pair of finite numbers above 0.
+
+    Args:
+        name: The option, for the error message.
+        value: What was given.
+        highest: The largest allowed.
+
+    Returns:
+        The pair.
+
+    Raises:
+        UserError: It is no such pair.
+
+    Examples:
+        >>> check_interval("scale", [0.5, 1.0], 1.0)
+        (0.5, 1.0)
+    """
+    if not (isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))):
+        raise UserError(f"{name} is {value!r}; expected two numbers, (smallest, largest)")
+    if not 0 < value[0] <= value[1] <= highest or value[1] == math.inf:
+        limit = "" if highest == math.inf else f" <= {highest:g}"
+        raise UserError(f"{name} is {value}; expected 0 < smallest <= largest{limit}")
+    return tuple(value)
+
+
+def _is_number(value: object, kind: type = int | float) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -5,9 +5,9 @@ Beside them stand random operations on images that are already resampled (`rand_
 `cutmix`).
 """
 
-from invariance_jax.augment.augmentation import Augmentation
 from invariance_jax.augment.boxes import Box
-from invariance_jax.augment.composed import (
+from invariance_jax.augment.mixing import cutmix, mixup
+from invariance_jax.augment.pipeline import (
     MIXINGS,
     POLICIES,
     OneMixing,
@@ -15,12 +15,14 @@ from invariance_jax.augment.composed import (
     one_mixing,
     with_policies,
 )
-from invariance_jax.augment.erasing import random_erasing
-from invariance_jax.augment.mixing import cutmix, mixup
-from invariance_jax.augment.policies import auto_augment, rand_augment
+from invariance_jax.augment.policies import (
+    auto_augment,
+    rand_augment,
+    random_erasing,
+    random_transform,
+)
 from invariance_jax.augment.policy_tables import AUTOAUGMENT_POLICIES
-from invariance_jax.augment.random_transform import random_transform
-from invariance_jax.augment.variants import NAMES, get
+from invariance_jax.augment.variants import NAMES, Augmentation, get, parse, translate_in_context
 
 __all__ = [
     "AUTOAUGMENT_POLICIES",
@@ -36,8 +38,10 @@ __all__ = [
     "get",
     "mixup",
     "one_mixing",
+    "parse",
     "rand_augment",
     "random_erasing",
     "random_transform",
+    "translate_in_context",
     "with_policies",
 ]

@@ -6,20 +6,37 @@ image to its neighbour where a permutation would send all to all.
 """
 
 import dataclasses
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from invariance_jax.augment.boxes import Box
-from invariance_jax.augment.checks import check_number
-from invariance_jax.augment.erasing import inside
+from invariance_jax.spec import check_number
 
 Images = Float[Array, "batch height width channels"]
 Labels = Float[Array, "batch classes"]
 
+
+class Mixing(Protocol):
+    """A random operation on a batch and its labels."""
+
+    def __call__(self, key: PRNGKeyArray, images: Images, labels: Labels) -> tuple[Images, Labels]:
+        """Mixes one batch.
+
+        Args:
+            key: Random key.
+            images: float32 [batch, height, width, channels].
+            labels: One-hot, or any probabilities of classes, float32 [batch, classes].
+
+        Returns:
+            Mixed images and labels, same shapes and dtypes.
+        """
+
+
 # A Beta distribution is all but an atom below the one and above the other.
-_SMALLEST_ALPHA, _LARGEST_ALPHA = 1e-3, 1e3
+_ALPHAS = (1e-3, 1e3)
 
 
 def partners(values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
@@ -63,7 +80,7 @@ def paste(images: Images, labels: Labels, box: Box) -> tuple[Images, Labels]:
         The images, and the labels mixed by the share of pixels that each shows.
     """
     _, height, width, _ = images.shape
-    pasted = inside(box, height, width)
+    pasted = box.mask(height, width)
     share = box.height * box.width / (height * width)
     return (
         jnp.where(pasted[None, :, :, None], partners(images), images),
@@ -82,16 +99,7 @@ class Mixup:
     alpha: float
 
     def __call__(self, key: PRNGKeyArray, images: Images, labels: Labels) -> tuple[Images, Labels]:
-        """Mixes one batch.
-
-        Args:
-            key: Random key.
-            images: float32 [batch, height, width, channels].
-            labels: One-hot, or any probabilities of classes, float32 [batch, classes].
-
-        Returns:
-            Mixed images and labels, same shapes and dtypes.
-        """
+        """Mixes one batch; see `Mixing`."""
         return mix(images, labels, jax.random.beta(key, self.alpha, self.alpha))
 
 
@@ -126,16 +134,7 @@ class CutMix:
         return Box(top, left, bottom - top, right - left)
 
     def __call__(self, key: PRNGKeyArray, images: Images, labels: Labels) -> tuple[Images, Labels]:
-        """Mixes one batch; every image gets the same rectangle.
-
-        Args:
-            key: Random key.
-            images: float32 [batch, height, width, channels].
-            labels: One-hot, or any probabilities of classes, float32 [batch, classes].
-
-        Returns:
-            Mixed images and labels, same shapes and dtypes.
-        """
+        """Mixes one batch; every image gets the same rectangle. See `Mixing`."""
         return paste(images, labels, self.sample_box(key, *images.shape[1:3]))
 
 
@@ -160,8 +159,7 @@ def mixup(alpha: float = 0.2) -> Mixup:
     Raises:
         UserError: alpha is out of range.
     """
-    check_number("alpha", alpha, _SMALLEST_ALPHA, _LARGEST_ALPHA)
-    return Mixup(alpha=alpha)
+    return Mixup(alpha=check_number("alpha", alpha, *_ALPHAS))
 
 
 def cutmix(alpha: float = 1.0) -> CutMix:
@@ -177,5 +175,4 @@ def cutmix(alpha: float = 1.0) -> CutMix:
     Raises:
         UserError: alpha is out of range.
     """
-    check_number("alpha", alpha, _SMALLEST_ALPHA, _LARGEST_ALPHA)
-    return CutMix(alpha=alpha)
+    return CutMix(alpha=check_number("alpha", alpha, *_ALPHAS))

@@ -1,25 +1,43 @@
-"""RandAugment and AutoAugment: random sequences of the operations in `transforms.AUTOAUGMENT`.
+"""Policies: random operations on an image of the output's size, `policy(key, image) -> image`.
 
-Each has two halves: `draw(key)` decides, `apply(image, decisions)` does it and draws nothing.
-`policy(key, image)` is both. Mapped over a batch with a key for each image, every operation of
-the table is computed for every image and one is kept: `switch` cannot branch within a batch.
+RandAugment and AutoAugment apply sequences of the operations in `transforms.AUTOAUGMENT`. Each has
+two halves: `draw(key)` decides, `apply(image, decisions)` does it and draws nothing. Mapped over a
+batch with a key for each image, every operation of the table is computed for every image and one is
+kept: `switch` cannot branch within a batch.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from invariance_jax.augment.checks import check_whole
+from invariance_jax.augment.boxes import TRIES, Box, Scalar, box_of, first_that_fits, sides_of
 from invariance_jax.augment.policy_tables import AUTOAUGMENT_POLICIES, SubPolicy
 from invariance_jax.errors import lookup
-from invariance_jax.transforms import AUTOAUGMENT
+from invariance_jax.spec import check_interval, check_number
+from invariance_jax.transforms import AUTOAUGMENT, TRANSFORMS, Transform
 
 Image = Float[Array, "height width 3"]
+
+
+class Policy(Protocol):
+    """A random operation on an image that a variant has made."""
+
+    def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
+        """Augments one image.
+
+        Args:
+            key: Random key.
+            image: float32 [height, width, 3] in [0, 1].
+
+        Returns:
+            The augmented image, same shape and dtype.
+        """
+
 
 # RandAugment draws from these with equal chance; `invert` is not among them.
 RAND_AUGMENT_OPERATIONS = (
@@ -30,21 +48,22 @@ _MOST_OPERATIONS = 20
 _MOST_BINS = 1000
 
 
-def _keep(image: Image, magnitude: Float[Array, ""]) -> Image:
-    del magnitude
-    return image
+_OPERATIONS = {
+    "identity": dataclasses.replace(
+        AUTOAUGMENT["invert"], name="identity", function=lambda image, _: image, identity=0.0
+    ),
+    **AUTOAUGMENT,
+}
 
 
 def _apply(
-    names: Sequence[str], image: Image, operation: Int[Array, ""], magnitude: Float[Array, ""]
+    names: Sequence[str], image: Image, operation: Int[Array, ""], size: Scalar, sign: Scalar
 ) -> Image:
-    """The operation of that number, of those named; "identity" keeps the image."""
-    branches = [_keep if name == "identity" else AUTOAUGMENT[name].apply for name in names]
-    return jax.lax.switch(operation, branches, image, magnitude)
-
-
-def _is_signed(name: str) -> bool:
-    return name != "identity" and AUTOAUGMENT[name].signed
+    """The operation of that number, of those named, at a magnitude of that size."""
+    rows = [_OPERATIONS[name] for name in names]
+    is_signed = jnp.asarray([row.signed for row in rows])
+    magnitude = size * jnp.where(is_signed[operation], sign, 1.0)
+    return jax.lax.switch(operation, [row.apply for row in rows], image, magnitude)
 
 
 class RandAugmentDraw(NamedTuple):
@@ -76,12 +95,8 @@ class RandAugment:
     @property
     def magnitudes(self) -> tuple[float, ...]:
         """The magnitude of each operation, without sign."""
-        rows = [AUTOAUGMENT.get(name) for name in RAND_AUGMENT_OPERATIONS]
-        ends = [
-            (0.0, 0.0) if row is None else row.magnitudes[:: len(row.magnitudes) - 1]
-            for row in rows
-        ]
-        return tuple(float(np.linspace(*each, self.bins)[self.m]) for each in ends)
+        ranges = [_OPERATIONS[name].magnitudes[::9] for name in RAND_AUGMENT_OPERATIONS]
+        return tuple(float(np.linspace(*ends, self.bins)[self.m]) for ends in ranges)
 
     def draw(self, key: PRNGKeyArray) -> RandAugmentDraw:
         """Draws operations, with replacement, and their signs.
@@ -108,26 +123,16 @@ class RandAugment:
             The image after all operations, same shape and dtype.
         """
         magnitudes = jnp.asarray(self.magnitudes, jnp.float32)
-        is_signed = jnp.asarray([_is_signed(name) for name in RAND_AUGMENT_OPERATIONS])
 
         def one(image: Image, step: RandAugmentDraw) -> tuple[Image, None]:
-            sign = jnp.where(is_signed[step.operations], step.signs, 1.0)
-            magnitude = magnitudes[step.operations] * sign
-            return _apply(RAND_AUGMENT_OPERATIONS, image, step.operations, magnitude), None
+            size = magnitudes[step.operations]
+            return _apply(RAND_AUGMENT_OPERATIONS, image, step.operations, size, step.signs), None
 
         # A scan compiles the table of operations once, whatever n is.
         return jax.lax.scan(one, image, draw)[0]
 
     def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
-        """Augments one image.
-
-        Args:
-            key: Random key.
-            image: float32 [height, width, 3] in [0, 1].
-
-        Returns:
-            The augmented image, same shape and dtype.
-        """
+        """Augments one image; see `Policy`."""
         return self.apply(image, self.draw(key))
 
 
@@ -151,9 +156,9 @@ def rand_augment(n: int = 2, m: int = 9, *, bins: int = 31) -> RandAugment:
         >>> rand_augment(n=1, m=15).magnitudes[RAND_AUGMENT_OPERATIONS.index("rotate")]
         15.0
     """
-    check_whole("n", n, 1, _MOST_OPERATIONS)
-    check_whole("bins", bins, 2, _MOST_BINS)
-    check_whole("m", m, 0, bins - 1)
+    check_number("n", n, 1, _MOST_OPERATIONS, whole=True)
+    check_number("bins", bins, 2, _MOST_BINS, whole=True)
+    check_number("m", m, 0, bins - 1, whole=True)
     return RandAugment(n=n, m=m, bins=bins)
 
 
@@ -215,12 +220,10 @@ class AutoAugment:
         magnitudes = [
             [AUTOAUGMENT[step[0]].magnitudes[step[2]] for step in pair] for pair in self.table
         ]
-        is_signed = jnp.asarray([_is_signed(name) for name in names])
 
         def one(image: Image, step: tuple[Array, Array, Array, Array]) -> tuple[Image, None]:
-            operation, magnitude, applied, sign = step
-            magnitude = magnitude * jnp.where(is_signed[operation], sign, 1.0)
-            return _apply(names, image, jnp.where(applied, operation, 0), magnitude), None
+            operation, size, applied, sign = step
+            return _apply(names, image, jnp.where(applied, operation, 0), size, sign), None
 
         steps = (
             jnp.asarray(operations, jnp.int32)[draw.sub_policy],
@@ -231,15 +234,7 @@ class AutoAugment:
         return jax.lax.scan(one, image, steps)[0]
 
     def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
-        """Augments one image.
-
-        Args:
-            key: Random key.
-            image: float32 [height, width, 3] in [0, 1].
-
-        Returns:
-            The augmented image, same shape and dtype.
-        """
+        """Augments one image; see `Policy`."""
         return self.apply(image, self.draw(key))
 
 
@@ -256,3 +251,144 @@ def auto_augment(policy: str = "imagenet") -> AutoAugment:
         UserError: No such policy.
     """
     return AutoAugment(table=lookup(AUTOAUGMENT_POLICIES, policy, "policy"))
+
+
+def erase(image: Image, box: Box, fill: float | Scalar = 0.0) -> Image:
+    """Fills a rectangle.
+
+    Args:
+        image: float32 [height, width, channels].
+        box: What is filled, in pixels.
+        fill: The value.
+
+    Returns:
+        The image with the rectangle filled, same shape and dtype.
+    """
+    return jnp.where(box.mask(*image.shape[:2])[..., None], fill, image)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomErasing:
+    """Fills a random rectangle of some images; see `random_erasing`.
+
+    Attributes:
+        probability: How often.
+        scale: Smallest and largest area, as a fraction of the image's.
+        ratio: Smallest and largest aspect, height over width.
+        fill: The value.
+    """
+
+    probability: float
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    fill: float
+
+    def sample_box(self, key: PRNGKeyArray, height: int, width: int) -> Box:
+        """Draws a rectangle of whole pixels; all tries at once, the first that fits wins.
+
+        Args:
+            key: Random key.
+            height: Height of the image.
+            width: Width of the image.
+
+        Returns:
+            The rectangle, smaller than the image along both axes; empty if no try fitted.
+        """
+        key_area, key_aspect, key_top, key_left = jax.random.split(key, 4)
+        low, high = self.scale
+        area = jax.random.uniform(key_area, (TRIES,), minval=low, maxval=high) * (height * width)
+        heights, widths = sides_of(key_aspect, area, self.ratio)
+        fits = (heights < height) & (widths < width)
+        size = first_that_fits(heights, widths, fits, (0, 0))
+        top = jax.random.randint(key_top, (), 0, height - size.height + 1)
+        left = jax.random.randint(key_left, (), 0, width - size.width + 1)
+        return box_of(top, left, size.height, size.width)
+
+    def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
+        """Erases a rectangle of one image, or keeps it; see `Policy`."""
+        key_whether, key_box = jax.random.split(key)
+        box = self.sample_box(key_box, *image.shape[:2])
+        erased = erase(image, box, self.fill)
+        return jnp.where(jax.random.bernoulli(key_whether, self.probability), erased, image)
+
+
+def random_erasing(
+    probability: float = 0.5,
+    *,
+    scale: tuple[float, float] = (0.02, 0.33),
+    ratio: tuple[float, float] = (0.3, 3.3),
+    fill: float = 0.0,
+) -> RandomErasing:
+    """Makes random erasing (Zhong et al., 2020, https://arxiv.org/abs/1708.04896).
+
+    Args:
+        probability: How often a rectangle is erased, 0 to 1.
+        scale: Smallest and largest area, as a fraction of the image's.
+        ratio: Smallest and largest aspect, height over width.
+        fill: The value, 0 to 1. Black by default; torchvision erases the normalised image, where
+            0 is the mean colour.
+
+    Returns:
+        `erasing(key, image) -> image`, frozen.
+
+    Raises:
+        UserError: A number is out of range.
+    """
+    return RandomErasing(
+        probability=check_number("probability", probability, 0, 1),
+        scale=check_interval("scale", scale, 1.0),
+        ratio=check_interval("ratio", ratio),
+        fill=check_number("fill", fill, 0, 1),
+    )
+
+
+_TABLES = {"grid": TRANSFORMS, "autoaugment": AUTOAUGMENT}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomTransform:
+    """A transform that is applied to some images; see `random_transform`.
+
+    Attributes:
+        transform: The row of the table.
+        probability: How often it is applied.
+        strongest: Index of the strongest magnitude that is drawn.
+    """
+
+    transform: Transform
+    probability: float
+    strongest: int
+
+    def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
+        """Transforms one image, or keeps it; see `Policy`."""
+        key_whether, key_magnitude = jax.random.split(key)
+        changed = self.transform.random(key_magnitude, image, strongest=self.strongest)
+        return jnp.where(jax.random.bernoulli(key_whether, self.probability), changed, image)
+
+
+def random_transform(
+    *, name: str, probability: float = 0.5, strongest: int = 9, table: str = "grid"
+) -> RandomTransform:
+    """Makes an augmentation of one transform, its magnitude uniform over the table's.
+
+    Args:
+        name: A row of the table: "rotate".
+        probability: How often the transform is applied, 0 to 1.
+        strongest: Index of the strongest magnitude that is drawn, 0 to 9.
+        table: "grid" for `transforms.TRANSFORMS` (section 3 of the paper), "autoaugment" for
+            `transforms.AUTOAUGMENT` (section 4).
+
+    Returns:
+        `policy(key, image) -> image`, frozen.
+
+    Raises:
+        UserError: Unknown table or name, or a number out of range.
+
+    Examples:
+        >>> random_transform(name="rotate", strongest=3).transform.unit
+        'degrees'
+    """
+    transform = lookup(lookup(_TABLES, table, "table of transforms"), name, "transform")
+    check_number("probability", probability, 0, 1)
+    transform.check_strongest(strongest)
+    return RandomTransform(transform=transform, probability=probability, strongest=strongest)

@@ -10,7 +10,8 @@ from absl import flags
 
 from invariance_jax import progress
 from invariance_jax.commands import parsing
-from invariance_jax.data import archives, label_index
+from invariance_jax.data import archives
+from invariance_jax.data.tfds import TfdsSource
 from invariance_jax.errors import UserError
 
 _USAGE = """\
@@ -66,7 +67,7 @@ def run(argv: Sequence[str]) -> None:
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
             file_format="array_record",
         )
-    _write_labels(folder)
+    _write_labels(folder, data_dir)
 
 
 def require_tensorflow() -> None:
@@ -135,10 +136,11 @@ def _class_features(builder: tfds.core.DatasetBuilder) -> list[str]:
     return [key for key in features if isinstance(features[key], tfds.features.ClassLabel)]
 
 
-def _write_labels(folder: pathlib.Path) -> None:
+def _write_labels(folder: pathlib.Path, data_dir: pathlib.Path) -> None:
     """Leaves the labels beside the data, so that no training has to read it all to find a class."""
     builder = tfds.builder_from_directory(folder)
+    name = f"{folder.parent.relative_to(data_dir).as_posix()}:{folder.name}"
     for split in builder.info.splits:
         for feature in _class_features(builder):
-            labels = label_index.write(folder, split, feature)
+            labels = TfdsSource(name, split, str(data_dir), feature).write_labels()
             print(f"{folder}: {split}, {feature}: {len(labels)} images")

@@ -10,14 +10,13 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Collection, Iterator
-from typing import BinaryIO
+from typing import IO
 
 from invariance_jax.errors import UserError
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VALIDATION = "ILSVRC2012_img_val.tar"
-_VALIDATION_NAME = "ILSVRC2012_val_{:08d}.JPEG"
-_VALIDATION_IMAGES = 50_000
+_VALIDATION_NAMES = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 50_001)]
 _SYNSET_ARCHIVE = re.compile(r"(n\d{8})\.tar")
 _BLOCK = 512
 # Records and archives hold the same JPEGs; the files that TFDS shuffles through are deleted while
@@ -93,9 +92,9 @@ def check_train(
     seen: set[str] = set()
     images = 0
     with path.open("rb") as file:
-        for member, start in _members(file, str(path)):
+        for member, inner in _members(file, str(path)):
             match = _SYNSET_ARCHIVE.fullmatch(member.name)
-            if not match or not member.isfile():
+            if not match or not inner:
                 raise UserError(
                     f"{path} holds {member.name!r}; expected archives of one class each, as "
                     "'n01440764.tar', and nothing else"
@@ -103,24 +102,18 @@ def check_train(
             synset = match[1]
             if synset not in synsets:
                 raise UserError(f"{path} holds {member.name!r}, which is no class of ImageNet 2012")
-            if synset in seen:
-                raise UserError(f"{path} holds {member.name!r} twice")
-            seen.add(synset)
-            inner = _Part(file, start, member.size)
-            images += _check_synset(inner, synset, f"{path}, {member.name}")
+            _add_new(seen, member.name, path)
+            where = f"{path}, {member.name}"
+            for image, data in _members(inner, where):
+                if not data or not image.name.startswith(f"{synset}_"):
+                    raise UserError(
+                        f"{where} holds {image.name!r}; expected images named '{synset}_...'"
+                    )
+                images += 1
             progress(member.size)
     if not images:
         raise UserError(f"{path} holds no image")
     return len(seen), images
-
-
-def _check_synset(file: "_Part", synset: str, where: str) -> int:
-    count = 0
-    for member, _ in _members(file, where):
-        if not member.isfile() or not member.name.startswith(f"{synset}_"):
-            raise UserError(f"{where} holds {member.name!r}; expected images named '{synset}_...'")
-        count += 1
-    return count
 
 
 def check_validation(path: pathlib.Path, progress: Callable[[int], object]) -> int:
@@ -137,55 +130,37 @@ def check_validation(path: pathlib.Path, progress: Callable[[int], object]) -> i
         UserError: It is truncated or damaged, something else lies in it, or images are missing
             before the last one.
     """
-    numbers: set[int] = set()
-    expected = {_VALIDATION_NAME.format(i): i for i in range(1, _VALIDATION_IMAGES + 1)}
+    seen: set[str] = set()
+    expected = frozenset(_VALIDATION_NAMES)
     with path.open("rb") as file:
-        for member, _ in _members(file, str(path)):
-            number = expected.get(member.name)
-            if number is None or not member.isfile():
+        for member, data in _members(file, str(path)):
+            if not data or member.name not in expected:
                 raise UserError(
-                    f"{path} holds {member.name!r}; expected images "
-                    f"{_VALIDATION_NAME.format(1)} to {_VALIDATION_NAME.format(_VALIDATION_IMAGES)}"
-                    " and nothing else, not even a folder: TFDS labels by position"
+                    f"{path} holds {member.name!r}; expected images {_VALIDATION_NAMES[0]} to "
+                    f"{_VALIDATION_NAMES[-1]} and nothing else, not even a folder: TFDS labels by "
+                    "position"
                 )
-            if number in numbers:
-                raise UserError(f"{path} holds {member.name!r} twice")
-            numbers.add(number)
+            _add_new(seen, member.name, path)
             progress(member.size)
-    if not numbers:
+    if not seen:
         raise UserError(f"{path} holds no image")
-    missing = next(i for i in range(1, len(numbers) + 2) if i not in numbers)
-    if missing <= len(numbers):
-        raise UserError(
-            f"{path} lacks {_VALIDATION_NAME.format(missing)} though later images are there; TFDS "
-            "labels by position, so all later labels would be wrong: fetch the archive again"
-        )
-    return len(numbers)
+    for name in _VALIDATION_NAMES[: len(seen)]:
+        if name not in seen:
+            raise UserError(
+                f"{path} lacks {name} though later images are there; TFDS labels by position, so "
+                "all later labels would be wrong: fetch the archive again"
+            )
+    return len(seen)
 
 
-class _Part:
-    """Some bytes of a file as a file of their own; for reading headers, not data."""
-
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file, self._start, self._size, self._position = file, start, size, 0
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, position: int) -> int:
-        self._position = position
-        return position
-
-    def read(self, size: int) -> bytes:
-        size = max(0, min(size, self._size - self._position))
-        self._file.seek(self._start + self._position)
-        data = self._file.read(size)
-        self._position += len(data)
-        return data
+def _add_new(seen: set[str], name: str, path: pathlib.Path) -> None:
+    if name in seen:
+        raise UserError(f"{path} holds {name!r} twice")
+    seen.add(name)
 
 
-def _members(file: "BinaryIO | _Part", where: str) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """The members of an archive with the positions of their data; an error if its end is missing.
+def _members(file: IO[bytes], where: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """The members of an archive, each as a file if it is one; an error if its end is missing.
 
     Python's tarfile takes an archive that breaks off, or is damaged, between two members for a
     whole one. A whole one ends with a block of zeros.
@@ -194,7 +169,7 @@ def _members(file: "BinaryIO | _Part", where: str) -> Iterator[tuple[tarfile.Tar
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
-                yield member, member.offset_data
+                yield member, archive.extractfile(member) if member.isfile() else None
                 end = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
                 archive.members = []  # 50,000 of them need not stay
     except tarfile.TarError as error:

@@ -13,50 +13,129 @@ interpolation; its translation of one unit is half the distance between the oute
 and here half the side; and its "saturate" is this `brightness`, on normalised values.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from invariance_jax import devices
-from invariance_jax.augment import Augmentation
+from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError, lookup
-from invariance_jax.evaluation import collect
-from invariance_jax.evaluation.accuracy import prepare
-from invariance_jax.transforms import normalize
-from invariance_jax.transforms.generators import Generator
-
-Batch = Mapping[str, Array]
-Outputs = Callable[[Any, Float[Array, "batch height width 3"]], dict[str, Array]]
+from invariance_jax.evaluation import results
+from invariance_jax.evaluation.measurement import MAIN, Images, Measurement, Network, Seen
+from invariance_jax.transforms import Generator, generators
 
 
-def make_outputs(model: nn.Module, names: Sequence[str]) -> Outputs:
-    """Makes the function from images to the outputs whose change is measured.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class LocalEquivariance(Measurement):
+    """The local equivariance error of each image.
 
-    Args:
-        model: The network.
-        names: "logits", "probabilities", or names of features ("embedding", "stage1_block1").
-
-    Returns:
-        `outputs(variables, images)`, images float32 in [0, 1], not normalised: a dict by name.
-
-    Raises:
-        UserError: When it is traced: the network has no such output.
+    Attributes:
+        generators: What moves the images.
+        features: Features whose change is measured beside scores, probabilities and embedding.
     """
 
-    def outputs(variables: Any, images: Array) -> dict[str, Array]:
-        logits, features = model.apply(variables, normalize(images), train=False)
-        found = {"logits": logits, "probabilities": jax.nn.softmax(logits), **features}
-        return {name: lookup(found, name, "output") for name in names}
+    generators: Sequence[Generator]
+    features: Sequence[str] = ()
 
-    return outputs
+    name = "local_equivariance"
+
+    @classmethod
+    def from_config(cls, config: ExperimentConfig) -> Self:
+        """The generators of `config.eval.local_equivariance`, by default all of them."""
+        texts = config.eval.local_equivariance or generators.NAMES
+        return cls(
+            generators=[
+                generators.get(text, f"config.eval.local_equivariance[{position}]")
+                for position, text in enumerate(texts)
+            ],
+            features=config.eval.features,
+        )
+
+    def _outputs(self, network: Network, images: Array) -> dict[str, Array]:
+        logits, features = network.apply(network.normalize(images))
+        scores = {}
+        if logits is not None:
+            scores = {"logits": logits, "probabilities": jax.nn.softmax(logits)}
+        names = dict.fromkeys((*scores, "embedding", *self.features))
+        return {name: lookup(scores | features, name, "output") for name in names}
+
+    def step(self, network: Network, seen: Seen, previous: Any) -> dict[str, Array]:
+        """Measures one device's images.
+
+        A pass holds the images and a tangent of each for every generator, so a part of the batch is
+        taken at a time: as much as a bare forward pass of the batch.
+
+        Returns:
+            "error OUTPUT", float32 [batch, generator], and "mean_square OUTPUT", float32 [batch].
+        """
+        count = seen.image.shape[0]
+        part = -(-count // (1 + len(self.generators)))
+        rows = jnp.minimum(jnp.arange(-(-count // part) * part), count - 1).reshape(-1, part)
+
+        def one(images: Float[Array, "part height width 3"]) -> dict[str, Array]:
+            values, derivatives = lie_derivatives(
+                lambda shown: self._outputs(network, shown), images, self.generators
+            )
+            errors = {f"error {key}": _mean_square(x, 2).T for key, x in derivatives.items()}
+            sizes = {f"mean_square {key}": _mean_square(x, 1) for key, x in values.items()}
+            return errors | sizes
+
+        found = jax.lax.map(one, seen.image[rows])
+        return {key: x.reshape(-1, *x.shape[2:])[:count] for key, x in found.items()}
+
+    def datasets(self, found: Mapping[str, Any], images: Images) -> dict[str, xr.Dataset]:
+        """Labels what was found.
+
+        Args:
+            found: The arrays of `step` over all images.
+            images: The images.
+
+        Returns:
+            float32 `local_equivariance_error` (output, generator, image), whose mean over images is
+            the paper's Equation 4, and `mean_square` (output, image), the mean square of the
+            output itself: their quotient compares outputs of different size.
+        """
+        known = ("logits", "probabilities", "embedding", *self.features)
+        outputs = [name for name in dict.fromkeys(known) if f"error {name}" in found]
+        errors = np.stack([found[f"error {name}"].T for name in outputs])
+        sizes = np.stack([found[f"mean_square {name}"] for name in outputs])
+        table = self.generators
+        return {
+            MAIN: xr.Dataset(
+                {
+                    "local_equivariance_error": (("output", "generator", "image"), errors),
+                    "mean_square": (("output", "image"), sizes),
+                },
+                {
+                    "output": outputs,
+                    "generator": [each.name for each in table],
+                    "unit": ("generator", [each.unit for each in table]),
+                    "family": ("generator", [each.family for each in table]),
+                    **images.coordinates(),
+                },
+            )
+        }
+
+    def summary(self, dataset: xr.Dataset) -> str:
+        """The mean over images, by generator and output."""
+        found = dataset["local_equivariance_error"].mean("image").transpose("generator", "output")
+        header = ("", *map(str, found["output"].values))
+        body = [
+            (str(name), *(f"{x:.3g}" for x in row))
+            for name, row in zip(found["generator"].values, found.values, strict=True)
+        ]
+        return results.table("Local equivariance error", header, body)
+
+
+def _mean_square(value: Array, axes: int) -> Array:
+    """The mean square over all axes but the first ones."""
+    return jnp.mean(jnp.square(value.astype(jnp.float32)), axis=tuple(range(axes, value.ndim)))
 
 
 def act(generator: Generator, output: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -113,96 +192,3 @@ def lie_derivatives(
         for name, value in values.items()
     }
     return values, {name: changes[name] - moved[name] for name in changes}
-
-
-def make_step(
-    outputs: Outputs, preprocess: Augmentation, generators: Sequence[Generator], mesh: Mesh
-) -> Callable[[Any, Batch], dict[str, Any]]:
-    """Makes the jitted function that measures one batch.
-
-    Args:
-        outputs: What `make_outputs` returned.
-        preprocess: Canvas to image, `none` as a rule.
-        generators: What moves the images.
-        mesh: The devices.
-
-    Returns:
-        `step(variables, batch)` as `collect.per_image` takes it: "values" holds `error`, by
-        output [generator, batch], and `mean_square`, by output [batch], float32.
-    """
-
-    def mean_square(value: Array, axes: int) -> Array:
-        return jnp.mean(jnp.square(value.astype(jnp.float32)), axis=tuple(range(axes, value.ndim)))
-
-    def step(variables: Any, batch: Batch) -> dict[str, Any]:
-        images = prepare(preprocess, batch)
-        values, derivatives = lie_derivatives(
-            lambda shown: outputs(variables, shown), images, generators
-        )
-        found = {
-            "error": {name: mean_square(each, 2) for name, each in derivatives.items()},
-            "mean_square": {name: mean_square(each, 1) for name, each in values.items()},
-        }
-        return {"index": batch["index"], "mask": batch["mask"], "values": found}
-
-    whole = devices.replicated(mesh)
-    return jax.jit(step, in_shardings=(whole, devices.by_example(mesh)), out_shardings=whole)
-
-
-def measure(
-    model: nn.Module,
-    variables: Any,
-    preprocess: Augmentation,
-    generators: Sequence[Generator],
-    outputs: Sequence[str],
-    batches: Iterable[Batch],
-    *,
-    names: Sequence[str],
-    labels: Sequence[int],
-    mesh: Mesh,
-    progress: Callable[[int], object],
-) -> xr.Dataset:
-    """Measures the local equivariance error of a model, image by image.
-
-    Args:
-        model: The network.
-        variables: Its parameters and batch statistics.
-        preprocess: Canvas to image, `none` as a rule.
-        generators: What moves the images.
-        outputs: Names of outputs, see `make_outputs`.
-        batches: The split's batches on the devices; memory is that of
-            (1 + number of generators) x batch forward passes.
-        names: Each image's id.
-        labels: Each image's class.
-        mesh: The devices.
-        progress: Called with the number of images just done.
-
-    Returns:
-        float32 `local_equivariance_error` (output, generator, image), whose mean over images is
-        the paper's Equation 4, and `mean_square` (output, image), the mean square of the output
-        itself: their quotient compares outputs of different size.
-    """
-    step = make_step(make_outputs(model, outputs), preprocess, generators, mesh)
-    found = collect.per_image(
-        lambda batch: step(variables, batch), batches, images=len(names), progress=progress
-    )
-    return xr.Dataset(
-        {
-            "local_equivariance_error": (
-                ("output", "generator", "image"),
-                np.stack([found["error"][name] for name in outputs]),
-            ),
-            "mean_square": (
-                ("output", "image"),
-                np.stack([found["mean_square"][name] for name in outputs]),
-            ),
-        },
-        coords={
-            "output": list(outputs),
-            "generator": [each.name for each in generators],
-            "image": list(names),
-            "unit": ("generator", [each.unit for each in generators]),
-            "family": ("generator", [each.family for each in generators]),
-            "label": ("image", np.asarray(labels, np.int32)),
-        },
-    )

@@ -1,11 +1,11 @@
-"""Result files: labelled arrays that know which model they came from."""
+"""Result files: labelled arrays that know which model they came from, and what is read from them."""
 
 import hashlib
 import importlib.metadata
 import io
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5netcdf
@@ -16,15 +16,8 @@ import xarray as xr
 from invariance_jax import __version__, files
 from invariance_jax.config import differing
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import measures
-from invariance_jax.evaluation.features import EMBEDDING
-from invariance_jax.evaluation.invariance import Measured
-from invariance_jax.evaluation.shards import explained
-from invariance_jax.transforms import Transform
+from invariance_jax.evaluation import metrics
 
-_DIMENSIONS = ("transform", "magnitude", "image")
-# The NetCDF group of all features, and of percentiles by class.
-FEATURES_GROUP, CLASSES_GROUP = "features", "classes"
 _RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "tensorflow-datasets")
 
 
@@ -51,99 +44,13 @@ def versions() -> str:
     return json.dumps({"invariance_jax": __version__, **installed}, sort_keys=True)
 
 
-def to_dataset(
-    measured: Measured, transforms: Mapping[str, Transform], *, attributes: Mapping[str, str | int]
-) -> xr.Dataset:
-    """Labels what was measured of the embedding and adds relative invariance.
-
-    Args:
-        measured: What `invariance.measure` returned.
-        transforms: The table it used.
-        attributes: The model's identity, config and seed.
-
-    Returns:
-        Dims (transform, magnitude, image): float32 `transformed_D`, `baseline_D` and
-        `relative_invariance_D` for D in "cosine", "euclidean"; bool `flip` and `correct`; float32
-        `equivariance_alignment` if it was measured. Coordinates of the image: its label, the
-        class predicted without a transform, and the permutation behind the baseline.
-    """
-    variables = {
-        name: (_DIMENSIONS, value) for name, value in _of_feature(measured, EMBEDDING).items()
-    }
-    variables["flip"] = (_DIMENSIONS, measured.flip)
-    variables["correct"] = (_DIMENSIONS, measured.correct)
-    dataset = xr.Dataset(variables, attrs={**attributes, "versions": versions()})
-    return dataset.assign_coords(
-        {
-            **_grid_coordinates(transforms),
-            "image": list(measured.names),
-            "label": ("image", measured.label.astype(np.int32)),
-            "prediction": ("image", measured.prediction.astype(np.int32)),
-            "permutation": ("image", measured.permutation.astype(np.int32)),
-        }
-    )
-
-
-def to_features(measured: Measured, transforms: Mapping[str, Transform]) -> xr.Dataset:
-    """Labels what was measured of every feature, for plots over depth.
-
-    Args:
-        measured: What `invariance.measure` returned.
-        transforms: The table it used.
-
-    Returns:
-        The float32 variables of `to_dataset` with dims (feature, transform, magnitude, image);
-        the embedding is the first feature.
-    """
-    names = list(measured.transformed)
-    by_feature = [_of_feature(measured, name) for name in names]
-    return xr.Dataset(
-        {
-            name: (("feature", *_DIMENSIONS), np.stack([each[name] for each in by_feature]))
-            for name in by_feature[0]
-        },
-        coords={
-            "feature": names,
-            **_grid_coordinates(transforms),
-            "image": list(measured.names),
-        },
-    )
-
-
-def _of_feature(measured: Measured, feature: str) -> dict[str, np.ndarray]:
-    found = {}
-    for kind in measures.DISTANCES:
-        transformed, baseline = (
-            measured.transformed[feature][kind],
-            measured.baseline[feature][kind],
-        )
-        invariance = np.asarray(measures.relative_invariance(baseline, transformed))
-        found[f"relative_invariance_{kind}"] = invariance
-        found[f"transformed_{kind}"] = transformed
-        found[f"baseline_{kind}"] = baseline
-    if measured.alignment:
-        found["equivariance_alignment"] = measured.alignment[feature]
-    return found
-
-
-def _grid_coordinates(transforms: Mapping[str, Transform]) -> dict[str, Any]:
-    table = list(transforms.values())
-    return {
-        "transform": [t.name for t in table],
-        "magnitude": np.arange(len(table[0].magnitudes), dtype=np.int32),
-        "magnitude_value": (_DIMENSIONS[:2], np.array([t.magnitudes for t in table])),
-        "unit": ("transform", [t.unit for t in table]),
-        "family": ("transform", [t.family for t in table]),
-    }
-
-
 def write(
     dataset: xr.Dataset, path: pathlib.Path, groups: Mapping[str, xr.Dataset] | None = None
 ) -> None:
     """Writes a result file atomically.
 
     Args:
-        dataset: What `to_dataset` returned.
+        dataset: The main dataset.
         path: Where, ending in `.nc`.
         groups: More datasets, each a NetCDF group of its name.
 
@@ -155,7 +62,7 @@ def write(
     dataset.to_netcdf(buffer, engine="h5netcdf")
     for name, group in (groups or {}).items():
         group.to_netcdf(buffer, mode="a", group=name, engine="h5netcdf")
-    with explained(path), files.atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
 
 
@@ -173,7 +80,9 @@ def read(path: pathlib.Path, group: str | None = None) -> xr.Dataset:
         UserError: It is not a result file, or was written without that group.
     """
     try:
-        with xr.open_dataset(path, engine="h5netcdf", group=group) as dataset:
+        # From memory: HDF5 would lock the file, which some file systems refuse.
+        content = io.BytesIO(path.read_bytes())
+        with xr.open_dataset(content, engine="h5netcdf", group=group) as dataset:
             return dataset.load()
     except (OSError, ValueError) as error:
         what = f"a result file with {group}" if group else "a readable result file"
@@ -215,5 +124,117 @@ def groups(path: pathlib.Path) -> tuple[str, ...]:
     Returns:
         Names that `read` takes.
     """
-    with h5netcdf.File(path, "r") as file:
+    with h5netcdf.File(io.BytesIO(path.read_bytes()), "r") as file:
         return tuple(file.groups)
+
+
+# What is summed up: the paper reports all three.
+_SUMMED = tuple(
+    f"{name}_{kind}"
+    for kind in metrics.DISTANCES
+    for name in ("relative_invariance", "baseline", "transformed")
+)
+# Of each class: the box of a box plot, its whiskers and its ends.
+_OF_CLASSES = (0, 5, 25, 50, 75, 95, 100)
+
+
+def percentiles(dataset: xr.Dataset, levels: Sequence[float] = tuple(range(101))) -> xr.Dataset:
+    """Sums up all images.
+
+    Args:
+        dataset: The main dataset of the invariance.
+        levels: Which, 0 to 100.
+
+    Returns:
+        The variables `_SUMMED`, float32, dims (percentile, ..., transform, magnitude), with
+        linear interpolation between images.
+    """
+    found = dataset[list(_SUMMED)].quantile(np.asarray(levels) / 100, dim="image")
+    return (
+        found.rename(quantile="percentile")
+        .assign_coords(percentile=np.asarray(levels, np.float64))
+        .astype(np.float32)
+    )
+
+
+def percentiles_by_class(dataset: xr.Dataset, class_names: Sequence[str]) -> xr.Dataset:
+    """Sums up the images of each class.
+
+    Args:
+        dataset: The main dataset of the invariance.
+        class_names: Names of all classes, in the order of the labels.
+
+    Returns:
+        float32 `_SUMMED` with dims (class, percentile, transform, magnitude), float32 `flip` and
+        `correct`, shares with dims (class, transform, magnitude); `images` counts those of each
+        class. Classes without images are left out; the coordinate `class` holds labels,
+        `class_name` names.
+    """
+    labels = np.unique(dataset["label"].values)
+    parts = []
+    for label in labels:
+        images = dataset.isel(image=np.flatnonzero(dataset["label"].values == label))
+        known = [name for name in ("flip", "correct") if name in images]
+        shares = images[known].mean("image").astype(np.float32)
+        parts.append(
+            xr.merge([percentiles(images, _OF_CLASSES), shares]).assign(
+                images=images.sizes["image"]
+            )
+        )
+    return xr.concat(parts, dim="class").assign_coords(
+        {
+            "class": labels.astype(np.int32),
+            "class_name": ("class", [class_names[label] for label in labels]),
+        }
+    )
+
+
+_SHOWN = (1, 3, 5, 7, 9)
+
+
+def summary(dataset: xr.Dataset) -> str:
+    """Sums invariance up, one line a transform.
+
+    Args:
+        dataset: The main dataset of the invariance.
+
+    Returns:
+        Median relative invariance (cosine) at some magnitudes, and means over magnitudes 3 to 7 of
+        that and, of classifiers, of the share of flipped predictions and of top-1.
+    """
+    medians = np.median(dataset["relative_invariance_cosine"].values, axis=-1)
+    middle = metrics.GAP_MAGNITUDES
+    span = f"{middle.start}-{middle.stop - 1}"
+    shares = {"flips": "flip", "top-1": "correct"}
+    shares = {title: name for title, name in shares.items() if name in dataset}
+    header = ("", *map(str, _SHOWN), span, *(f"{title} {span}" for title in shares))
+    body = [
+        (
+            str(name),
+            *(f"{x:z.2f}" for x in (*medians[row, list(_SHOWN)], medians[row, middle].mean())),
+            *(f"{float(dataset[each].values[row, middle].mean()):.1%}" for each in shares.values()),
+        )
+        for row, name in enumerate(dataset["transform"].values)
+    ]
+    title = f"Relative invariance (cosine), median of {dataset.sizes['image']} images, at magnitude"
+    return table(title, header, body)
+
+
+def table(title: str, header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Sets a table for the terminal.
+
+    Args:
+        title: The line above it.
+        header: Names of the columns.
+        body: Rows of as many cells; the first column is flush left.
+
+    Returns:
+        The lines, joined.
+    """
+    rows = [header, *body]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]
+    return "\n".join([title, *lines])

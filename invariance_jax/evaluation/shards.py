@@ -1,50 +1,56 @@
 """A folder of finished shards, so that an evaluation that was killed goes on where it stopped."""
 
-import contextlib
-import errno
+import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 
 from invariance_jax import files
+from invariance_jax.config import differing
 from invariance_jax.errors import UserError
 
 _IDENTITY = "identity.json"
+_STAMP, _MATRICES = "identity", "matrices"
+# What a damaged or foreign file raises when it is read.
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 class Shards:
-    """Arrays by kind and number, each written whole or not at all.
+    """Arrays by number, each shard written whole or not at all.
 
-    The folder is marked with the identity of one measurement and refuses any other.
+    The folder is marked with the identity of one measurement and refuses any other; so does each
+    file, because two evaluations at once may have written into it.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, identity: Mapping[str, Any]) -> None:
         """Names the folder; nothing is read or written.
 
         Args:
             folder: Where the shards are.
+            identity: What must be equal for two measurements to be one, as JSON values.
         """
         self.folder = folder
+        self._identity = identity
+        self._text = json.dumps(identity, indent=2, sort_keys=True)
+        self._stamp = hashlib.sha256(self._text.encode()).hexdigest()
 
-    def claim(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+    def claim(self, *, overwrite: bool) -> None:
         """Marks the folder as this measurement's, or checks that it is.
 
         Args:
-            identity: What must be equal for two measurements to be one, as JSON values.
             overwrite: Whether shards of another measurement are thrown away.
 
         Raises:
-            UserError: They belong to another measurement and are kept.
+            UserError: They belong to another measurement and are kept, or nothing can be written.
         """
         path = self.folder / _IDENTITY
-        text = json.dumps(identity, indent=2, sort_keys=True)
-        # Without an identity there are no shards: it is written first and removed last.
         if path.exists():
-            different = differing(json.loads(text), _read_json(path))
+            different = differing(self._identity, _read_json(path))
             if not different:
                 return
             if not overwrite:
@@ -54,123 +60,91 @@ class Shards:
                     "--overwrite"
                 )
             shutil.rmtree(self.folder)
-        with explained(path):
-            files.write_text(path, text)
+        files.write_text(path, self._text)
 
-    def missing(self, kind: str, count: int) -> list[int]:
-        """Lists the shards that are still to be done.
+    def missing(self, count: int) -> list[int]:
+        """Lists the shards that are still to be done: absent, damaged or of another measurement.
 
         Args:
-            kind: What they hold.
             count: How many there will be.
 
         Returns:
             Their numbers, ascending.
         """
-        return [shard for shard in range(count) if not self._path(kind, shard).exists()]
+        return [shard for shard in range(count) if not self._whole(shard)]
 
-    def save(self, kind: str, shard: int, arrays: Mapping[str, np.ndarray]) -> None:
+    def save(
+        self, shard: int, arrays: Mapping[str, np.ndarray], matrices: Set[str] = set()
+    ) -> None:
         """Writes a shard.
 
         Args:
-            kind: What it holds.
             shard: Its number.
             arrays: The arrays by name.
+            matrices: Those of them [image, row, length] that are later read row by row: each is a
+                file of its own.
 
         Raises:
             UserError: The disk is full or cannot be written; nothing of the shard remains.
         """
-        path = self._path(kind, shard)
-        with explained(path), files.atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        matrices = matrices & arrays.keys()
+        for name in sorted(matrices):
+            path = self._matrix(shard, name)
+            with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.save(file, np.moveaxis(arrays[name], 1, 0), allow_pickle=False)
+        small = {name: value for name, value in arrays.items() if name not in matrices}
+        small |= {_STAMP: np.array(self._stamp), _MATRICES: np.array(sorted(matrices), np.str_)}
+        # Last: it stands for the whole shard.
+        with files.atomic_path(self._path(shard)) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **small)
 
-    def load(self, kind: str, shard: int) -> dict[str, np.ndarray]:
+    def load(self, shard: int) -> dict[str, np.ndarray]:
         """Reads a shard.
 
         Args:
-            kind: What it holds.
             shard: Its number.
 
         Returns:
-            The arrays by name.
+            The arrays by name; matrices, [row, image, length], are mapped into memory.
         """
-        with np.load(self._path(kind, shard), allow_pickle=False) as file:
-            return dict(file)
-
-    def save_matrix(self, kind: str, shard: int, matrix: np.ndarray) -> None:
-        """Writes one large array that is later read in parts.
-
-        Args:
-            kind: What it holds.
-            shard: Its number.
-            matrix: The array.
-
-        Raises:
-            UserError: As `save`.
-        """
-        path = self._path(kind, shard).with_suffix(".npy")
-        with explained(path), files.atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, matrix, allow_pickle=False)
-
-    def open_matrix(self, kind: str, shard: int) -> np.ndarray:
-        """Opens an array of `save_matrix`; what is not looked at is not read.
-
-        Args:
-            kind: What it holds.
-            shard: Its number.
-
-        Returns:
-            The array, mapped into memory.
-        """
-        return np.load(self._path(kind, shard).with_suffix(".npy"), mmap_mode="r")
+        return self._read(shard)
 
     def remove(self) -> None:
         """Removes the folder, if there is one: the whole result is written."""
-        if not self.folder.exists():
-            return
-        # The identity goes last: what is left of a removal cut short is still claimed.
-        for path in self.folder.iterdir():
-            if path.name != _IDENTITY:
-                path.unlink()
-        shutil.rmtree(self.folder)
+        if self.folder.exists():
+            # The identity goes last: what is left of a removal cut short is still claimed.
+            for path in self.folder.glob("*.np*"):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _path(self, kind: str, shard: int) -> pathlib.Path:
-        return self.folder / f"{kind}_{shard:05d}.npz"
+    def _whole(self, shard: int) -> bool:
+        try:
+            self._read(shard)
+        except _UNREADABLE:
+            return False
+        return True
 
+    def _read(self, shard: int) -> dict[str, np.ndarray]:
+        """The arrays; every byte but those of matrices is compared with the file's checksums."""
+        with self._path(shard).open("rb") as file, np.load(file, allow_pickle=False) as opened:
+            found = dict(opened)
+        if str(found.pop(_STAMP)) != self._stamp:
+            raise ValueError(f"{self._path(shard)} is of another measurement")
+        for name in found.pop(_MATRICES).tolist():
+            # Refuses a file that is shorter than it says.
+            found[name] = np.load(self._matrix(shard, name), mmap_mode="r")
+        return found
 
-def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Names the entries in which two identities differ.
+    def _path(self, shard: int) -> pathlib.Path:
+        return self.folder / f"{shard:05d}.npz"
 
-    Args:
-        ours: One identity.
-        theirs: The other; entries may be missing.
-
-    Returns:
-        Names, in our order.
-    """
-    return [name for name in ours if name not in theirs or ours[name] != theirs[name]]
-
-
-@contextlib.contextmanager
-def explained(path: pathlib.Path) -> Iterator[None]:
-    """Turns a failed write into one line for people.
-
-    Args:
-        path: What is being written.
-
-    Raises:
-        UserError: The block raised an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "; make room and give the same command: it goes on" if full else ""
-        raise UserError(f"cannot write {path}: {error.strerror or error}{advice}") from error
+    def _matrix(self, shard: int, name: str) -> pathlib.Path:
+        return self.folder / f"{shard:05d}_{name}.npy"
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}

@@ -11,6 +11,7 @@ from invariance_jax.errors import UserError, lookup, unknown_name
 from invariance_jax.models.resnet import ResNet
 from invariance_jax.models.vit import VisionTransformer
 
+DEFAULT_CLASSES = 1000
 _DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -84,10 +85,10 @@ def names() -> list[str]:
 
 def create(
     name: str,
-    num_classes: int = 1000,
+    num_classes: int = DEFAULT_CLASSES,
     *,
     dtype: str = "float32",
-    bn_group: int = 0,
+    ghost_batch_size: int = 0,
     remat: bool = False,
     **options: Any,
 ) -> nn.Module:
@@ -102,7 +103,7 @@ def create(
         name: One of `names()`.
         num_classes: Length of the logits, at least 1.
         dtype: What it computes in: "float32" or "bfloat16".
-        bn_group: How many consecutive images of the batch share BatchNorm statistics in training
+        ghost_batch_size: How many consecutive images of the batch share BatchNorm statistics in training
             (the original's batch per GPU); 0 for the whole batch. Without effect on vision
             transformers, which have no BatchNorm.
         remat: Compute each block's activations again in the backward pass instead of keeping
@@ -122,7 +123,10 @@ def create(
         'cifar'
     """
     architecture = lookup(ARCHITECTURES, name, "model")
-    for field, value, least in (("num_classes", num_classes, 1), ("bn_group", bn_group, 0)):
+    for field, value, least in (
+        ("num_classes", num_classes, 1),
+        ("ghost_batch_size", ghost_batch_size, 0),
+    ):
         if type(value) is not int or value < least:
             raise UserError(
                 f"{field} of model {name!r} is {value!r}; expected an integer of at least {least}"
@@ -152,7 +156,7 @@ def create(
                 f"remat of model {name!r} is {remat!r}; expected False, because only vision "
                 "transformers can compute blocks again"
             )
-        chosen["bn_group"] = bn_group
+        chosen["ghost_batch_size"] = ghost_batch_size
     else:
         chosen["remat"] = remat
     return architecture.module(

@@ -8,13 +8,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from invariance_jax.errors import UserError
-from invariance_jax.models.initializers import (
+from invariance_jax.models.layers import (
+    BatchNorm,
+    check_images,
     kaiming_normal_fan_out,
     torch_uniform,
     torch_uniform_bias,
 )
-from invariance_jax.models.inputs import check_images
-from invariance_jax.models.norm import BatchNorm
 
 FeatureMap = Float[Array, "batch height width channels"]
 
@@ -53,7 +53,7 @@ class Block(nn.Module):
         bottleneck: 1x1, 3x3, 1x1 convolutions instead of 3x3, 3x3.
         pool: The basic block's stride is taken by a max-pool after the first ReLU instead of
             by the first convolution; the shortcut keeps its strided convolution.
-        bn_group: How many images share BatchNorm statistics; 0 for the whole batch.
+        ghost_batch_size: How many images share BatchNorm statistics; 0 for the whole batch.
         dtype: What it computes in.
     """
 
@@ -61,7 +61,7 @@ class Block(nn.Module):
     stride: int
     bottleneck: bool
     pool: bool
-    bn_group: int
+    ghost_batch_size: int
     dtype: DTypeLike
 
     @nn.compact
@@ -95,7 +95,7 @@ class Block(nn.Module):
         self, x: FeatureMap, width: int, kernel: int, stride: int, suffix: str, *, train: bool
     ) -> FeatureMap:
         x = conv(width, kernel, stride, self.dtype, f"conv{suffix}")(x)
-        return BatchNorm(self.bn_group, self.dtype, name=f"bn{suffix}")(x, train=train)
+        return BatchNorm(self.ghost_batch_size, self.dtype, name=f"bn{suffix}")(x, train=train)
 
 
 class ResNet(nn.Module):
@@ -107,7 +107,7 @@ class ResNet(nn.Module):
     Attributes:
         num_classes: Length of the logits.
         dtype: What it computes in; parameters and statistics are float32 always.
-        bn_group: How many images share BatchNorm statistics; 0 for the whole batch.
+        ghost_batch_size: How many images share BatchNorm statistics; 0 for the whole batch.
         stage_sizes: Blocks of each stage.
         stage_widths: Channels inside the blocks of each stage.
         bottleneck: Kind of block.
@@ -120,7 +120,7 @@ class ResNet(nn.Module):
 
     num_classes: int
     dtype: DTypeLike
-    bn_group: int
+    ghost_batch_size: int
     stage_sizes: tuple[int, ...]
     stage_widths: tuple[int, ...]
     bottleneck: bool
@@ -165,7 +165,7 @@ class ResNet(nn.Module):
                     stride=2 if starts and stage > 1 else 1,
                     bottleneck=self.bottleneck,
                     pool=pool and starts,
-                    bn_group=self.bn_group,
+                    ghost_batch_size=self.ghost_batch_size,
                     dtype=self.dtype,
                     name=name,
                 )(x, train=train)
@@ -185,7 +185,7 @@ class ResNet(nn.Module):
         imagenet = self.stem == "imagenet"
         kernel, stride = (7, 2) if imagenet else (3, self.stem_stride)
         x = conv(self.stage_widths[0], kernel, stride, self.dtype, "conv1")(x)
-        x = nn.relu(BatchNorm(self.bn_group, self.dtype, name="bn1")(x, train=train))
+        x = nn.relu(BatchNorm(self.ghost_batch_size, self.dtype, name="bn1")(x, train=train))
         if imagenet:
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         return x

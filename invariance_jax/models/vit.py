@@ -7,13 +7,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from invariance_jax.errors import UserError
-from invariance_jax.models.initializers import (
+from invariance_jax.models.layers import (
+    check_images,
     timm_class_token,
     timm_normal,
     torch_uniform,
     torch_uniform_bias,
 )
-from invariance_jax.models.inputs import check_images
 
 Tokens = Float[Array, "batch tokens width"]
 

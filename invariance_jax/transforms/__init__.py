@@ -1,18 +1,21 @@
 """Pure image functions and the tables of them; knows no models and no files."""
 
-from invariance_jax.transforms.autoaugment import AUTOAUGMENT
-from invariance_jax.transforms.cyclic import Translation
-from invariance_jax.transforms.domain import Domain, in_domain
-from invariance_jax.transforms.normalize import normalize
-from invariance_jax.transforms.table import TRANSFORMS
-from invariance_jax.transforms.transform import Transform
+from invariance_jax.transforms import generators, resize
+from invariance_jax.transforms.generators import Generator
+from invariance_jax.transforms.geometric import REFERENCE_SIZE, PaddingMode
+from invariance_jax.transforms.tables import AUTOAUGMENT, TRANSFORMS
+from invariance_jax.transforms.transform import Domain, Transform, in_domain, normalize
 
 __all__ = [
     "AUTOAUGMENT",
+    "REFERENCE_SIZE",
     "TRANSFORMS",
     "Domain",
+    "Generator",
+    "PaddingMode",
     "Transform",
-    "Translation",
+    "generators",
     "in_domain",
     "normalize",
+    "resize",
 ]

@@ -3,11 +3,23 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Image = Float[Array, "height width channels"]
-Scalar = Float[Array, ""]
+from invariance_jax.transforms.transform import Image, Scalar
 
 # ITU-R 601 luma as torchvision's `rgb_to_grayscale` writes it.
-LUMA = (0.2989, 0.587, 0.114)
+_LUMA = (0.2989, 0.587, 0.114)
+
+
+def grey(image: Image) -> Float[Array, "height width 1"]:
+    """Makes an image grey.
+
+    Args:
+        image: float32 [height, width, 3].
+
+    Returns:
+        The luma of each pixel, float32.
+    """
+    # A sum and not a dot product: accelerators would round a product's factors to fewer bits.
+    return jnp.sum(image * jnp.array(_LUMA, jnp.float32)[None, None, :], axis=-1, keepdims=True)
 
 
 def posterize(image: Image, magnitude: Scalar) -> Image:
@@ -67,8 +79,7 @@ def contrast(image: Image, magnitude: Scalar) -> Image:
     Returns:
         The blended image in [0, 1], same shape and dtype.
     """
-    # A sum and not a dot product: accelerators would round a product's factors to fewer bits.
-    mean = jnp.mean(jnp.sum(image * jnp.array(LUMA, jnp.float32)[None, None, :], axis=-1))
+    mean = jnp.mean(grey(image))
     return jnp.clip(image * magnitude + mean * (1.0 - magnitude), 0.0, 1.0)
 
 

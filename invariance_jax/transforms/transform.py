@@ -1,4 +1,4 @@
-"""What a transform is: a pure function of an image and a magnitude, with its ten magnitudes."""
+"""What a transform is, and where it acts: on pixels, or as the original on normalised values."""
 
 import dataclasses
 import math
@@ -11,15 +11,21 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from invariance_jax.errors import UserError
+from invariance_jax.errors import UserError, lookup
 
-Image = Float[Array, "height width 3"]
-Function = Callable[[Image, Float[Array, ""]], Image]
+Image = Float[Array, "height width channels"]
+Scalar = Float[Array, ""]
+Function = Callable[[Image, Scalar], Image]
+Domain = Literal["pixel", "normalized"]
+
+# Statistics of ImageNet.
+_MEAN = (0.485, 0.456, 0.406)
+_STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transform:
-    """One row of the table of transforms.
+    """One row of a table of transforms.
 
     Attributes:
         name: Its key in the table.
@@ -94,7 +100,7 @@ class Transform:
         """
         return self.apply(image, self.draw(key, strongest=strongest))
 
-    def draw(self, key: PRNGKeyArray, *, strongest: int = 9) -> Float[Array, ""]:
+    def draw(self, key: PRNGKeyArray, *, strongest: int = 9) -> Scalar:
         """Draws a magnitude.
 
         Args:
@@ -158,3 +164,44 @@ class Transform:
                 f"({self.unit})"
             )
         return jnp.asarray(magnitude, jnp.float32)
+
+
+def normalize(images: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:
+    """Subtracts ImageNet's mean colour and divides by its standard deviation.
+
+    Args:
+        images: One image or any batch of them, float32 in [0, 1].
+
+    Returns:
+        What models take; same shape and dtype.
+    """
+    shape = (1,) * (images.ndim - 1) + (3,)
+    mean = jnp.array(_MEAN, images.dtype).reshape(shape)
+    deviation = jnp.array(_STANDARD_DEVIATION, images.dtype).reshape(shape)
+    return (images - mean) / deviation
+
+
+def in_domain(transform: Transform, domain: Domain) -> Function:
+    """Turns a transform into the function from an image to what the model takes.
+
+    Args:
+        transform: A row of a table.
+        domain: "pixel" transforms the image and normalises it then. "normalized" normalises
+            first, as the original does: zero fill is ImageNet's mean colour there, clipping to
+            [0, 1], solarizing and posterizing act on normalised values, and even an identity
+            magnitude changes the image.
+
+    Returns:
+        `seen(image, magnitude)`: image float32 [height, width, 3] in [0, 1], not normalised;
+        the result has the same shape and is normalised.
+
+    Raises:
+        UserError: No such domain.
+    """
+    choices: dict[str, Function] = {
+        "pixel": lambda image, magnitude: normalize(transform.apply(image, magnitude)),
+        "normalized": lambda image, magnitude: transform.apply_normalized(
+            normalize(image), magnitude
+        ),
+    }
+    return lookup(choices, domain, "domain")

@@ -107,7 +107,7 @@ class PixelSource:
 
     def __init__(self, size: int, unreadable: Sequence[int] = (), label: int | None = None) -> None:
         self.name, self.split = "pixels", "train"
-        self.num_classes = size
+        self.num_classes, self.has_labels = size, True
         self.class_names = tuple(str(i) for i in range(size))
         self._size, self._unreadable, self._label = size, unreadable, label
 
@@ -122,18 +122,21 @@ class PixelSource:
     def labels(self) -> np.ndarray:
         return np.array([self[i]["label"] for i in range(self._size)], np.int32)
 
+    def names(self) -> list[str]:
+        return [self[i]["name"] for i in range(self._size)]
 
-@pytest.fixture
+
+@pytest.fixture(scope="session")
 def pixel_source():
     return PixelSource
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def image_pixels():
     return pixels_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dataset_writer():
     return write_dataset
 

@@ -1,11 +1,12 @@
 import pickle
+import sys
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from invariance_jax.data import SplitError, load_source
-from invariance_jax.data.source import Source
+from invariance_jax.data.sources import Source
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,9 @@ def validation():
 
 
 def positions(source) -> list[int]:
-    return [int(source[i]["name"].removeprefix("digits_")) for i in range(len(source))]
+    names = [source[i]["name"] for i in range(len(source))]
+    assert source.names() == names
+    return [int(name.removeprefix("digits_")) for name in names]
 
 
 def test_it_is_a_source(train):
@@ -52,6 +55,8 @@ def test_labels_are_those_of_scikit_learn(train):
     target = load_digits().target
     labels = [train[i]["label"] for i in range(len(train))]
     np.testing.assert_array_equal(labels, target[positions(train)])
+    np.testing.assert_array_equal(labels, train.labels())
+    assert train.labels().dtype == np.int32 and train.has_labels
 
 
 def test_pixels_of_one_image_by_hand(train):
@@ -108,7 +113,9 @@ def test_wrong_split(split, message):
     assert "\n" not in str(caught.value)
 
 
-def test_it_can_be_pickled(validation):
-    copy = pickle.loads(pickle.dumps(validation))
+def test_it_is_pickled_with_its_images(validation, monkeypatch):
+    pickled = pickle.dumps(load_source("digits", "validation"))
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # whoever imports it now fails
+    copy = pickle.loads(pickled)
     np.testing.assert_array_equal(copy[7]["image"], validation[7]["image"])
     assert copy[7]["name"] == validation[7]["name"]

@@ -1,15 +1,13 @@
+"""Memory for canvases: written once, lent, and filled again when nobody looks at it any more."""
+
 import gc
-import itertools
-import mmap
 import pickle
 from multiprocessing.shared_memory import SharedMemory
 
-import jax
 import numpy as np
 import pytest
 
-from invariance_jax import devices
-from invariance_jax.data import DataError, pipeline, prefetch_to_device, train_batches
+from invariance_jax.data import DataError, batches
 from invariance_jax.data.shared_memory import CanvasPool, check_shared_memory
 from invariance_jax.errors import UserError
 
@@ -96,36 +94,10 @@ def test_memory_of_a_batch_that_failed_is_given_back(pixel_source):
         return lent
 
     with pytest.raises(DataError):
-        pipeline._read(pixel_source(3, unreadable=[1]), 10, take, False, np.arange(3))
+        batches._read(pixel_source(3, unreadable=[1]), 10, take, False, np.arange(3))
     (name,) = names
     SharedMemory(name).close()  # it is there
     del pool, take
     gc.collect()
     with pytest.raises(FileNotFoundError):
         SharedMemory(name)
-
-
-def test_batches_of_workers_lie_in_shared_memory(pixel_source):
-    for workers, shared in ((0, False), (1, True)):
-        batches = train_batches(
-            pixel_source(7), batch_size=4, canvas_size=10, seed=0, start_step=0, workers=workers
-        )
-        canvas = next(batches)["canvas"]
-        assert isinstance(canvas.base, mmap.mmap) == shared
-        batches.close()
-
-
-def test_batches_in_use_are_not_overwritten(pixel_source):
-    """Held on devices, as views, and dropped at once: the images are those of no workers."""
-    options = {"batch_size": 4, "canvas_size": 10, "seed": 0, "start_step": 0}
-    source, sharding = pixel_source(7), devices.by_example(devices.make_mesh(1))
-    expected = list(itertools.islice(train_batches(source, **options), 24))
-    moved = prefetch_to_device(train_batches(source, workers=2, **options), sharding)
-    held = {}
-    for number, batch in enumerate(itertools.islice(moved, 24)):
-        if number % 4 == 0:
-            held[number] = batch["canvas"]
-        np.testing.assert_array_equal(batch["canvas"], expected[number]["canvas"])
-    for number, canvas in held.items():
-        np.testing.assert_array_equal(jax.device_get(canvas), expected[number]["canvas"])
-    moved.close()

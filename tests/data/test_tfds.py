@@ -1,3 +1,5 @@
+"""TFDS data sets: images, ids, labels that are read once and never those of other data; errors."""
+
 import io
 import pickle
 import subprocess
@@ -7,9 +9,37 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from invariance_jax.data import DataError, SplitError, load_source
-from invariance_jax.data.source import Source
+from invariance_jax.data import DataError, SplitError, load_source, tfds
+from invariance_jax.data.sources import Source
 from invariance_jax.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def records_read(monkeypatch):
+    """Positions of the records that are read, one for each time."""
+    read, features = [], tfds.TfdsSource._features
+
+    def reads(self, index):
+        read.append(index)
+        return features(self, index)
+
+    monkeypatch.setattr(tfds.TfdsSource, "_features", reads)
+    return read
+
+
+@pytest.fixture
+def no_reading(monkeypatch):
+    def refuse(self, index):
+        raise AssertionError("a record was read")
+
+    return lambda: monkeypatch.setattr(tfds.TfdsSource, "_features", refuse)
 
 
 def contents(source) -> list[np.ndarray]:
@@ -17,7 +47,9 @@ def contents(source) -> list[np.ndarray]:
 
 
 def names(source) -> list[str]:
-    return [source[i]["name"] for i in range(len(source))]
+    found = [source[i]["name"] for i in range(len(source))]
+    assert source.names() == found
+    return found
 
 
 def test_images_labels_and_names(tmp_path, dataset_writer, image_pixels):
@@ -58,6 +90,30 @@ def test_ids_are_padded_with_zeros(tmp_path, dataset_writer):
     dataset_writer(tmp_path, splits={"train": [11]})
     source = load_source("tiny", "train[8:]", data_dir=str(tmp_path))
     assert names(source) == ["tiny-train-08", "tiny-train-09", "tiny-train-10"]
+
+
+@pytest.mark.parametrize(
+    ("split", "numbers"), [("train[2:6]", range(2, 6)), ("test[1:3]+train[:2]", (8, 9, 0, 1))]
+)
+def test_file_names_are_read_from_this_part_only(
+    tmp_path, dataset_writer, monkeypatch, records_read, split, numbers
+):
+    dataset_writer(tmp_path, file_names=True)
+    source, read = load_source("tiny", split, data_dir=str(tmp_path)), []
+    parse = tfds.TfdsSource._features
+    monkeypatch.setattr(tfds, "_CHUNK", 3)  # several parts
+    monkeypatch.setattr(
+        tfds.TfdsSource, "_features", lambda self, i: read.append(i) or parse(self, i)
+    )
+    assert source.names() == [f"photo_{number}.JPEG" for number in numbers]
+    assert sorted(records_read) == list(range(4))
+
+
+def test_positions_as_names_need_no_reading(tmp_path, dataset_writer, no_reading):
+    dataset_writer(tmp_path)
+    no_reading()
+    source = load_source("tiny", "test[3:]+train[:2]", data_dir=str(tmp_path))
+    assert source.names() == ["tiny-test-3", "tiny-test-4", "tiny-train-0", "tiny-train-1"]
 
 
 def test_newest_version_unless_one_is_named(tmp_path, dataset_writer):
@@ -129,7 +185,8 @@ def test_no_data_dir():
 
 def test_data_dir_that_does_not_exist(tmp_path):
     check_error(
-        "config.data.data_dir '.*nowhere' is not a folder", data_dir=str(tmp_path / "nowhere")
+        "config.data.data_dir '.*nowhere' is not a folder here; ",
+        data_dir=str(tmp_path / "nowhere"),
     )
 
 
@@ -198,19 +255,98 @@ def test_incomplete_copy(tmp_path, dataset_writer):
     assert len(load_source("tiny", "test", data_dir=str(tmp_path))) == 5
 
 
-def test_tensorflow_is_not_imported(tmp_path, dataset_writer):
+def test_heavy_libraries_are_imported_where_they_are_used(tmp_path, dataset_writer):
     dataset_writer(tmp_path)
-    code = (
-        "import sys\n"
-        "from invariance_jax.data import evaluation_batches, load_source\n"
-        f"source = load_source('tiny', 'train', data_dir={str(tmp_path)!r})\n"
-        "batches = list(evaluation_batches(source, batch_size=4, canvas_size=16))\n"
-        "assert len(batches) == 2\n"
-        "assert len(load_source('digits', 'train[:2]')) == 2\n"
-        "assert not {'tensorflow', 'torch'} & set(sys.modules), 'imported'\n"
-    )
+    code = f"""
+import sys
+from invariance_jax.data import FolderSource, evaluation_batches, load_source
+heavy = {{"grain", "matplotlib", "orbax", "sklearn", "tensorflow_datasets"}}
+never = {{"tensorflow", "torch"}}
+assert not (heavy | never) & set(sys.modules), sorted(sys.modules)
+digits = load_source("digits", "validation")
+assert len(digits) == 359 and not (heavy | never) & set(sys.modules), sorted(sys.modules)
+assert len(digits.names()) == 359 and "tensorflow_datasets" not in sys.modules
+source = load_source("tiny", "train", data_dir={str(tmp_path)!r})
+assert "grain" not in sys.modules
+assert len(list(evaluation_batches(source, batch_size=4, canvas_size=16))) == 2
+assert len(load_source("digits", "train[:2]")) == 2
+assert not never & set(sys.modules), sorted(sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+LABELS = [2, 0, 1, 1, 0, 2, 2, 0, 1, 2, 0, 1]
+
+
+def test_labels_of_splits_and_parts(tmp_path, dataset_writer):
+    dataset_writer(tmp_path, labels=LABELS)
+    for split, expected in [
+        ("train", LABELS[:7]),
+        ("train[2:6]", LABELS[2:6]),
+        ("test[1:3]+train[:2]", LABELS[8:10] + LABELS[:2]),
+    ]:
+        source = load_source("tiny", split, data_dir=str(tmp_path))
+        assert source.labels().tolist() == expected
+        assert source.labels().dtype == np.int32
+        assert [source[i]["label"] for i in range(len(source))] == expected
+
+
+def test_labels_of_a_part_need_that_part_only(tmp_path, dataset_writer, records_read, no_reading):
+    dataset_writer(tmp_path, labels=LABELS)
+    splits = {"train[2:6]": LABELS[2:6], "train[1:2]+test[3:]": LABELS[1:2] + LABELS[10:]}
+    for split, expected in splits.items():
+        source = load_source("tiny", split, data_dir=str(tmp_path))
+        assert source.labels().tolist() == source.labels().tolist() == expected
+    assert len(records_read) == 4 + 3
+    no_reading()
+    for split, expected in splits.items():
+        assert load_source("tiny", split, data_dir=str(tmp_path)).labels().tolist() == expected
+
+
+def test_they_are_read_once_and_the_data_folder_is_left_alone(
+    tmp_path, dataset_writer, cache, no_reading
+):
+    folder = dataset_writer(tmp_path, labels=LABELS)
+    before = sorted(path.name for path in folder.iterdir())
+    assert load_source("tiny", "train", data_dir=str(tmp_path)).labels().tolist() == LABELS[:7]
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert len(list(cache.rglob("*.npz"))) == 1
+    no_reading()
+    assert load_source("tiny", "train[3:]", data_dir=str(tmp_path)).labels().tolist() == LABELS[3:7]
+    with pytest.raises(AssertionError):
+        load_source("tiny", "test", data_dir=str(tmp_path)).labels()
+
+
+def test_labels_beside_the_data_are_used(tmp_path, dataset_writer, cache, no_reading):
+    dataset_writer(tmp_path, labels=LABELS)
+    source = load_source("tiny", "test", data_dir=str(tmp_path))
+    assert source.write_labels().tolist() == LABELS[7:]
+    assert not cache.exists()
+    no_reading()
+    assert load_source("tiny", "test", data_dir=str(tmp_path)).labels().tolist() == LABELS[7:]
+
+
+@pytest.mark.parametrize("damage", ["other data", "half a file", "another file"])
+def test_labels_that_do_not_fit_are_read_anew(tmp_path, dataset_writer, damage):
+    folder = dataset_writer(tmp_path, labels=LABELS)
+    load_source("tiny", "train", data_dir=str(tmp_path)).write_labels()
+    (path,) = folder.glob("*.npz")
+    if damage == "other data":
+        with np.load(path) as found:
+            np.savez(path, labels=found["labels"] + 1, identity="[]")
+    else:
+        path.write_bytes(path.read_bytes()[:50] if damage == "half a file" else b"something")
+    source = load_source("tiny", "train", data_dir=str(tmp_path))
+    assert source.labels().tolist() == LABELS[:7]
+
+
+def test_more_images_than_one_chunk(tmp_path, dataset_writer, monkeypatch):
+    monkeypatch.setattr(tfds, "_CHUNK", 3)
+    dataset_writer(tmp_path, labels=LABELS)
+    source = load_source("tiny", "all", data_dir=str(tmp_path))
+    assert sorted(source.labels().tolist()) == sorted(LABELS)
+    assert source.labels().tolist() == [source[i]["label"] for i in range(12)]
 
 
 @pytest.mark.real_data
@@ -224,3 +360,12 @@ def test_imagenet(real_data):
         assert Image.open(io.BytesIO(source[i]["image"])).size == (64, 64)
     whole = load_source("imagenet2012", "validation", data_dir=str(real_data / "tfds"))
     assert [source[i] for i in range(4)] == [whole[i] for i in range(2498, 2502)]
+
+
+@pytest.mark.real_data
+def test_labels_of_imagenet(real_data):
+    source = load_source("imagenet2012", "validation", data_dir=str(real_data / "tfds"))
+    labels = source.labels()
+    assert len(labels) == 5000 and len(set(labels.tolist())) == 100
+    for i in (0, 1234, 4999):
+        assert labels[i] == source[i]["label"]

@@ -44,7 +44,7 @@ class Mean(nn.Module):
 class Coloured:
     """Noise around a colour of its own: means that point in different directions."""
 
-    name, split, num_classes = "coloured", "all", 10
+    name, split, num_classes, has_labels = "coloured", "all", 10, True
     class_names = tuple("0123456789")
 
     def __init__(self, images):

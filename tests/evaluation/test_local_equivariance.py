@@ -14,7 +14,7 @@ from invariance_jax.transforms import generators
 IMAGES, SIZE = 11, 8
 NONE = augment.get("none", size=SIZE, resize=SIZE)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-CYCLIC = ("translate_x(edge='cyclic')", "translate_y(edge='cyclic')")
+CYCLIC = ("translate_x(padding_mode='wrap')", "translate_y(padding_mode='wrap')")
 
 
 class Linear(nn.Module):
@@ -123,7 +123,7 @@ def test_probabilities_by_hand(source):
 
 
 def test_a_blind_model_is_exactly_invariant_on_a_circle(source):
-    names = (*CYCLIC, "translate_x(edge='zero')", "scale", "brightness")
+    names = (*CYCLIC, "translate_x(padding_mode='constant')", "scale", "brightness")
     found = measure(Mean(), {}, source, names=names, outputs=("logits", "embedding"))
     error = found.local_equivariance_error
     assert float(error.sel(generator=list(CYCLIC)).max()) < 1e-5
