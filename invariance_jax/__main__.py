@@ -1,11 +1,12 @@
 """`python -m invariance_jax COMMAND --config=... --workdir=...`."""
 
 import errno
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
 
-from invariance_jax.errors import UserError, lookup
+from invariance_jax.errors import UserError, unknown_name
 
 _USAGE = """\
 Where does invariance come from: architecture, data or augmentation?
@@ -22,6 +23,8 @@ usage: invariance-jax COMMAND [--flag=value ...]
 
 `invariance-jax COMMAND --help` explains each.
 """
+
+_COMMANDS = ("quickstart", "prepare", "train", "evaluate", "compare", "report", "export")
 
 # A wrong flag, field or path; the same as a shell's own usage errors.
 _USER_ERROR = 2
@@ -47,39 +50,24 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
         return 0 if argv else _USER_ERROR
     # Heavy imports after the cheap answers.
     from invariance_jax import compilation_cache, distributed
-    from invariance_jax.commands import (
-        compare,
-        evaluate,
-        export,
-        parsing,
-        prepare,
-        quickstart,
-        report,
-        train,
-    )
+    from invariance_jax.commands import parsing
     from invariance_jax.training import preemption
     from invariance_jax.training.checkpoints import CheckpointError
     from invariance_jax.training.loop import NonFiniteLossError
 
-    commands = {
-        "quickstart": quickstart.run,
-        "prepare": prepare.run,
-        "train": train.run,
-        "evaluate": evaluate.run,
-        "compare": compare.run,
-        "report": report.run,
-        "export": export.run,
-    }
     if keep_compiled:
         compilation_cache.enable()
     # Orbax narrates each save, and a failed one by pages of traceback; the one line of our
     # CheckpointError says the same.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        run = lookup(commands, argv[0], "command")
+        name = argv[0]
+        if name not in _COMMANDS:
+            raise unknown_name("command", name, _COMMANDS)
         # Only training saves when SIGTERM comes; the other commands simply end.
-        distributed.initialize(agrees_on_sigterm=run in (train.run, quickstart.run))
-        run(list(argv[1:]))
+        distributed.initialize(agrees_on_sigterm=name in ("train", "quickstart"))
+        # Each alone: only some draw figures, say.
+        importlib.import_module(f"invariance_jax.commands.{name}").run(list(argv[1:]))
     except parsing.HelpRequested as text:
         print(text)
     except UserError as error:

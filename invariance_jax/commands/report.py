@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import experiment
+from invariance_jax import data
 from invariance_jax import report as pages
 from invariance_jax.commands import parsing
 from invariance_jax.errors import UserError
@@ -55,7 +55,7 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
         print(f"\n{tables.invariance(summaries.grouped_invariance(found.runs)).to_text()}")
         config = found.runs[0].config
         try:
-            source = experiment.load_source(config, config.eval.split, "config.eval.split")
+            source = data.from_config(config.data, config.eval.split, "eval.split")
             example = examples.transformed(source[0], config.data)
         except Exception as error:  # whatever a data set raises: the page does without it
             notes.append(f"no picture of the transforms: {error}")

@@ -13,13 +13,7 @@ import numpy as np
 
 from invariance_jax.report import summaries
 from invariance_jax.report.load import Results, Run
-from invariance_jax.report.rows import (
-    NO_AUGMENTATION,
-    Part,
-    Row,
-    differing_parts,
-    untrained_of,
-)
+from invariance_jax.report.rows import NO_AUGMENTATION, Part, Row, differing_parts, untrained_of
 
 # What it takes to judge each part; of the recipe nothing is said where it was not varied.
 PARTS: dict[Part, str] = {

@@ -1,18 +1,15 @@
-"""Several result files side by side, transform by transform."""
+"""Several networks side by side, transform by transform."""
 
-import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
-import xarray as xr
+import pandas as pd
 
-from invariance_jax import text_table
 from invariance_jax.report.load import Run
 from invariance_jax.report.rows import untrained_of
 from invariance_jax.report.summaries import MIDDLE_MAGNITUDES, Measure
+from invariance_jax.report.tables import Table
 
-_MEAN = "mean of all"
 _MIDDLE = f"magnitudes {MIDDLE_MAGNITUDES[0]} to {MIDDLE_MAGNITUDES[-1]}"
 _TITLES = {
     "invariance": f"relative invariance: median over images, mean of {_MIDDLE}",
@@ -22,7 +19,7 @@ _TITLES = {
 }
 
 
-def compare(runs: Sequence[Run], *, measure: Measure = "cosine") -> xr.Dataset:
+def compare(runs: Sequence[Run], *, measure: Measure = "cosine") -> pd.DataFrame:
     """Compares networks.
 
     Args:
@@ -30,51 +27,40 @@ def compare(runs: Sequence[Run], *, measure: Measure = "cosine") -> xr.Dataset:
         measure: Distance between embeddings.
 
     Returns:
-        Dims (transform, network), float64, NaN where a network has no such number: `invariance`;
-        `invariance_gap`, of trained networks whose untrained self (the same model and seed) is
-        among the runs; `flip_rate`; `accuracy`. A variable that no network has is absent. The last
-        transform is the mean of all; networks are called by model, training and seed.
+        float64, a column a network, called by model, training and seed; NaN where it has no such
+        number. The index is quantity, transform: "invariance"; "invariance_gap", of trained
+        networks whose untrained self (the same model and seed) is among the runs; "flip_rate";
+        "accuracy". A quantity that no network has is absent. "mean of all" is the last transform.
     """
-    invariance = _columns(runs, f"relative_invariance_{measure}", "median")
-    position = {(run.row, run.network.seed): i for i, run in enumerate(runs)}
+    invariance = _middle(runs, f"relative_invariance_{measure}", "median")
     before = untrained_of(run.row for run in runs)
+    position = {(run.row, run.network.seed): run.title for run in runs}
     twins = [position.get((before.get(run.row), run.network.seed)) for run in runs]
-    gaps = [
-        invariance[:, i] - (np.nan if twin is None else invariance[:, twin])
-        for i, twin in enumerate(twins)
-    ]
+    gap = invariance - invariance.reindex(columns=twins).to_numpy()
     found = {
         "invariance": invariance,
-        "invariance_gap": np.stack(gaps, axis=1),
-        "flip_rate": _columns(runs, "flip", "mean"),
-        "accuracy": _columns(runs, "correct", "mean"),
+        "invariance_gap": gap,
+        "flip_rate": _middle(runs, "flip", "mean"),
+        "accuracy": _middle(runs, "correct", "mean"),
     }
-    return xr.Dataset(
-        {
-            name: (("transform", "network"), np.vstack([values, values.mean(axis=0)]))
-            for name, values in found.items()
-            if not np.isnan(values).all()
-        },
-        coords={
-            "transform": [*runs[0].data["transform"].values.tolist(), _MEAN],
-            "network": [run.title for run in runs],
-        },
-    )
+    for values in found.values():
+        values.loc["mean of all"] = values.mean(skipna=False)
+    known = {name: values for name, values in found.items() if values.notna().any(axis=None)}
+    return pd.concat(known, names=["quantity", "transform"])
 
 
-def _columns(runs: Sequence[Run], variable: str, over_images: str) -> np.ndarray:
-    """A variable over images and the middle magnitudes: float64 [transform, run]."""
+def _middle(runs: Sequence[Run], variable: str, over_images: str) -> pd.DataFrame:
+    """A variable, over images and then over the middle magnitudes."""
+    found = {}
+    for run in runs:
+        found[run.title] = pd.Series(np.nan, run.data["transform"].values)
+        if variable in run.data:
+            middle = run.data[variable].isel(magnitude=list(MIDDLE_MAGNITUDES)).astype(np.float64)
+            found[run.title][:] = getattr(middle, over_images)("image").mean("magnitude")
+    return pd.DataFrame(found)
 
-    def column(run: Run) -> np.ndarray:
-        if variable not in run.data:
-            return np.full(run.data.sizes["transform"], np.nan)
-        middle = run.data[variable].isel(magnitude=list(MIDDLE_MAGNITUDES)).astype(np.float64)
-        return getattr(middle, over_images)("image").mean("magnitude").values
 
-    return np.stack([column(run) for run in runs], axis=1)
-
-
-def to_text(comparison: xr.Dataset) -> str:
+def to_text(comparison: pd.DataFrame) -> str:
     """Writes a comparison for the terminal.
 
     Args:
@@ -84,16 +70,17 @@ def to_text(comparison: xr.Dataset) -> str:
         A list of the networks by number, then a table a quantity, one column a network; "-" where
         there is no number.
     """
-    networks = comparison["network"].values.tolist()
-    numbers = [f"[{position}]" for position in range(1, len(networks) + 1)]
-    parts = ["\n".join(map(" ".join, zip(numbers, networks, strict=True)))]
-    for quantity, rows in _rows(comparison, "{:z.3f}", "-").items():
-        table = text_table.align(("", *numbers), rows, left=1)
-        parts.append(f"{_TITLES[quantity]}\n{table}")
+    numbers = {name: f"[{i}]" for i, name in enumerate(comparison.columns, 1)}
+    parts = ["\n".join(f"{number} {name}" for name, number in numbers.items())]
+    for quantity, values in comparison.groupby(level="quantity", sort=False):
+        columns = {"": list(values.index.get_level_values("transform"))}
+        for name, number in numbers.items():
+            columns[number] = ["-" if np.isnan(x) else f"{x:z.3f}" for x in values[name]]
+        parts.append(f"{_TITLES[quantity]}\n{Table(columns, left=1).to_text()}")
     return "\n\n".join(parts)
 
 
-def to_csv(comparison: xr.Dataset) -> str:
+def to_csv(comparison: pd.DataFrame) -> str:
     """Writes a comparison for other programs.
 
     Args:
@@ -102,19 +89,4 @@ def to_csv(comparison: xr.Dataset) -> str:
     Returns:
         CSV text: quantity, transform, then one column a network; empty where there is no number.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("quantity", "transform", *comparison["network"].values.tolist()))
-    for quantity, rows in _rows(comparison, "{:z.6f}", "").items():
-        writer.writerows((quantity, *row) for row in rows)
-    return text.getvalue()
-
-
-def _rows(comparison: xr.Dataset, form: str, missing: str) -> dict[str, list[tuple[str, ...]]]:
-    return {
-        str(quantity): [
-            (name, *(missing if np.isnan(x) else form.format(x) for x in row))
-            for name, row in zip(values["transform"].values.tolist(), values.values, strict=True)
-        ]
-        for quantity, values in comparison.data_vars.items()
-    }
+    return (comparison.round(6) + 0.0).to_csv(float_format="%.6f", lineterminator="\n")

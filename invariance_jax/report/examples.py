@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from invariance_jax import augment, data
 from invariance_jax.config import DataConfig
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation.accuracy import to_bytes
+from invariance_jax.evaluation.measurement import prepare
 from invariance_jax.report import style
 from invariance_jax.report.charts import tick_label
 from invariance_jax.report.load import MAGNITUDES
@@ -35,11 +35,13 @@ def transformed(
     Returns:
         float32 in [0, 1], in the order of `TRANSFORMS` and of their magnitudes.
     """
+    size, resize = config.image_size, config.resize_size
+    preprocess = augment.parse("none", size=size, resize=resize, field="config.data.resize_size")
     canvas, height, width = data.to_canvas(example["image"], config.canvas_size)
-    preprocess = augment.get("none", size=config.image_size, resize=config.resize_size)
-    image = preprocess(jax.random.key(0), jnp.asarray(canvas), jnp.int32(height), jnp.int32(width))
+    sides = {"height": jnp.asarray([height]), "width": jnp.asarray([width])}
+    (image,) = prepare(preprocess, {"canvas": jnp.asarray(canvas)[None], **sides})
     # Rules may leave the range by a rounding error.
-    return np.clip(_on_grid(to_bytes(image)), 0, 1)
+    return np.clip(_on_grid(image), 0, 1)
 
 
 @jax.jit

@@ -1,5 +1,6 @@
 """Finds and reads results, of this version and the first one. The only input of the report."""
 
+import csv
 import dataclasses
 import functools
 import json
@@ -13,7 +14,7 @@ import xarray as xr
 
 from invariance_jax.config import WEIGHTS_LABEL, ExperimentConfig, check, flatten
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import accuracy_table, results
+from invariance_jax.evaluation import results
 from invariance_jax.report.rows import UNTRAINED, Network, Row, network, tell_apart
 from invariance_jax.transforms import TRANSFORMS
 
@@ -301,21 +302,27 @@ def read_table(path: pathlib.Path, runs: Sequence[Run] = ()) -> list[Accuracy]:
         UserError: A column is missing or a value is wrong.
     """
     by_name = {run.name: run for run in runs}
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
     entries = []
-    for line in accuracy_table.read(path):
-        name = _name(line.model, line.augmentation, line.seed, line.steps)
-        if not 0 <= line.top1 <= 1:
+    for number, line in enumerate(lines, 2):
+        try:
+            name = _name(*(line[each] for each in _NAMES))
+            values = {
+                each: float(line.get(each) or math.nan) for each in ("top1", "top5", "seconds")
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}, line {number}: {error!r}") from error
+        if not 0 <= values["top1"] <= 1:
             raise UserError(
-                f"{path}: {line.model}, {line.augmentation}, seed {line.seed}: top1 is "
-                f"{line.top1}; expected a fraction, 0 to 1"
+                f"{path}, line {number}: top1 is {values['top1']}; expected a fraction, 0 to 1"
             )
+        measured = {each: line[each] for each in ("dataset", "split") if line.get(each)}
+        of = network(_fields(*name), steps=name[-1], parameters="", path=path)
         if run := by_name.get(name):
             of = dataclasses.replace(run.network, path=path)
-            measured = {x: run.measured[x] for x in ("dataset", "label_feature", "classes")}
-            measured["split"] = run.config.data.validation_split
-        else:
-            of, measured = network(_fields(*name), steps=line.steps, parameters="", path=path), {}
-        values = {"top1": line.top1, "top5": math.nan, "seconds": line.seconds}
+            known = {each: run.measured[each] for each in ("dataset", "label_feature", "classes")}
+            measured = {**known, "split": run.config.data.validation_split, **measured}
         entries.append(Accuracy(network=of, name=name, measured=measured, **values))
     return entries
 

@@ -11,11 +11,7 @@ from typing import Any, Literal
 
 from invariance_jax import spec
 from invariance_jax.augment import NAMES
-from invariance_jax.config import (
-    TRAINED_FIELDS,
-    TRAINING_FIELDS,
-    WEIGHTS_LABEL,
-)
+from invariance_jax.config import TRAINED_FIELDS, TRAINING_FIELDS, WEIGHTS_LABEL
 from invariance_jax.errors import UserError
 
 UNTRAINED = "untrained"

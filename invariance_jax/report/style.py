@@ -3,7 +3,8 @@
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 # A notebook tells every program that it starts how to show figures, in words that may mean nothing
@@ -31,43 +32,17 @@ _FIXED = {
     "random_resized_crop_flip": "#D55E00",
 }
 _SPARE = ("#56B4E9", "#882255", "#F0E442", "#332288", "#999933", "#AA4499", "#44AA99", "#661100")
-PNG_DOTS_PER_INCH = 200
-
-_SETTINGS = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 3.5,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    # Text in PDF stays text that journals accept (TrueType, not Type 3).
-    "pdf.fonttype": 42,
-}
 
 
-@contextlib.contextmanager
-def settings() -> Iterator[None]:
+def settings() -> contextlib.AbstractContextManager[None]:
     """Matplotlib's settings while figures are made and saved; restored afterwards.
 
     Starts from matplotlib's defaults, so that a user's own matplotlibrc changes nothing.
 
-    Yields:
-        Nothing.
+    Returns:
+        The context to draw in.
     """
-    with matplotlib.style.context(["default", _SETTINGS]):
-        yield
+    return matplotlib.style.context(["default", pathlib.Path(__file__).parent / "figure.mplstyle"])
 
 
 def colours(rows: Iterable[Row]) -> dict[str, str]:
@@ -79,9 +54,8 @@ def colours(rows: Iterable[Row]) -> dict[str, str]:
     Returns:
         "#RRGGBB" by `Row.training`.
     """
-    trainings = dict.fromkeys(
-        row.training for row in sorted(rows, key=lambda row: row.sort_key[1:])
-    )
+    ordered = sorted(rows, key=lambda row: row.sort_key[1:])
+    trainings = dict.fromkeys(row.training for row in ordered)
     others = [name for name in trainings if name not in _FIXED]
     free = [*_SPARE, *(colour for name, colour in _FIXED.items() if name not in trainings)]
     found = {name: free[i % len(free)] for i, name in enumerate(others)}
@@ -100,7 +74,7 @@ def save(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     """
     buffer = io.BytesIO()
     undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}}[kind]
-    figure.savefig(buffer, format=kind, dpi=PNG_DOTS_PER_INCH, metadata=undated)
+    figure.savefig(buffer, format=kind, metadata=undated)
     return buffer.getvalue()
 
 

@@ -28,10 +28,7 @@ GROUPS = {
 
 
 def quantiles(
-    runs: Sequence[Run],
-    levels: Sequence[float] = (0.25, 0.5, 0.75),
-    *,
-    measure: Measure = "cosine",
+    runs: Sequence[Run], levels: Sequence[float] = (0.25, 0.5, 0.75), *, measure: Measure = "cosine"
 ) -> xr.DataArray:
     """Quantiles over images of relative invariance.
 

@@ -1,34 +1,61 @@
 """Tables as text, for the page and the terminal."""
 
+import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from invariance_jax import text_table
 from invariance_jax.report import style, summaries
 from invariance_jax.report.answers import effects
 from invariance_jax.report.load import Accuracy, Results, Run
 
+WIDTH = 100
+_GAP = 2
 
-class Table(NamedTuple):
+
+@dataclasses.dataclass(frozen=True)
+class Table:
     """A table.
 
     Attributes:
-        header: Names of the columns.
-        body: Rows of as many cells.
-        left: How many columns, from the first, hold text.
+        columns: Cells by the column's name.
+        left: How many columns, from the first, hold text; numbers are flush right.
     """
 
-    header: Sequence[str]
-    body: Sequence[Sequence[str]]
+    columns: Mapping[str, Sequence[str]]
     left: int = 2
 
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """Its rows, without the names."""
+        return list(zip(*self.columns.values(), strict=True))
+
     def to_text(self) -> str:
-        """Lines for the terminal, of at most 100 characters where the labels can be shortened."""
-        return text_table.align(self.header, self.body, left=self.left)
+        """Lines for the terminal; labels that would make one longer than 100 are shortened."""
+        widths = [max(map(len, (name, *cells))) for name, cells in self.columns.items()]
+        while sum(widths) + _GAP * (len(widths) - 1) > WIDTH and max(widths[: self.left]) > 8:
+            widths[widths.index(max(widths[: self.left]))] -= 1
+        return "\n".join(
+            (" " * _GAP)
+            .join(
+                _shortened(cell, width).ljust(width) if i < self.left else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            .rstrip()
+            for row in (tuple(self.columns), *self.rows)
+        )
+
+
+def _shortened(label: str, width: int) -> str:
+    """Cuts the middle out: names of variants often differ at the end."""
+    if len(label) <= width:
+        return label
+    tail = (width - 3) // 2
+    return f"{label[: width - 3 - tail]}...{label[-tail:]}"
 
 
 def accuracy(entries: Sequence[Accuracy]) -> Table:
@@ -41,19 +68,15 @@ def accuracy(entries: Sequence[Accuracy]) -> Table:
         The table; without top-5 accuracy where it is known of no network.
     """
     table = summaries.accuracy(entries)
-    top5 = not table["top5"].isnull().all()
-    header = ("model", "training", "seeds", "steps", "seconds", "top-1 %", *["top-5 %"] * top5)
-    body = [
-        (
-            *_labels(row),
-            f"{row['steps'].item():,.0f}",
-            f"{row['seconds'].item():,.0f}",
-            number(100 * row["mean"].item(), 100 * row["standard_error"].item(), "{:z.1f}"),
-            *["-" if math.isnan(five := row["top5"].item()) else f"{100 * five:z.1f}"] * top5,
-        )
-        for row in _each_row(table)
-    ]
-    return Table(header, body)
+    columns = _labels(table) | {
+        "steps": [f"{x:,.0f}" for x in table["steps"].values],
+        "seconds": [f"{x:,.0f}" for x in table["seconds"].values],
+        "top-1 %": _numbers(100 * table, "{:z.1f}"),
+    }
+    if table["top5"].notnull().any():
+        known = [(x, math.isnan(x)) for x in 100 * table["top5"].values]
+        columns["top-5 %"] = ["-" if missing else f"{x:.1f}" for x, missing in known]
+    return Table(columns)
 
 
 def invariance(table: xr.Dataset) -> Table:
@@ -65,20 +88,9 @@ def invariance(table: xr.Dataset) -> Table:
     Returns:
         The table, a column a transform or group.
     """
-    columns = [style.words(name) for name in table[table["mean"].dims[1]].values.tolist()]
-    body = [
-        (
-            *_labels(row),
-            *(
-                number(mean, error, "{:z.2f}")
-                for mean, error in zip(
-                    row["mean"].values, row["standard_error"].values, strict=True
-                )
-            ),
-        )
-        for row in _each_row(table)
-    ]
-    return Table(("model", "training", "seeds", *columns), body)
+    names = table[table["mean"].dims[1]]
+    cells = [_numbers(table.sel({names.name: name}), "{:z.2f}") for name in names]
+    return Table(_labels(table) | dict(zip(map(style.words, names.values), cells, strict=True)))
 
 
 def of_effects(runs: Sequence[Run]) -> Table:
@@ -90,19 +102,16 @@ def of_effects(runs: Sequence[Run]) -> Table:
     Returns:
         The table, a line a comparison.
     """
-    header = ("part", "compared", "with", "mean change", "mean absolute change", "higher on")
-    body = [
-        (
-            each.part,
-            each.changed.label,
-            each.reference.label,
-            f"{each.change:+z.2f}",
-            f"{each.size:.2f}",
-            f"{each.raised} of 13",
-        )
-        for each in effects(runs)
-    ]
-    return Table(header, body, left=3)
+    found = effects(runs)
+    columns = {
+        "part": [each.part for each in found],
+        "compared": [each.changed.label for each in found],
+        "with": [each.reference.label for each in found],
+        "mean change": [f"{each.change:+z.2f}" for each in found],
+        "mean absolute change": [f"{each.size:.2f}" for each in found],
+        "higher on": [f"{each.raised} of 13" for each in found],
+    }
+    return Table(columns, left=3)
 
 
 def differences(results: Results) -> Table:
@@ -112,15 +121,13 @@ def differences(results: Results) -> Table:
         results: From `load.read`.
 
     Returns:
-        The table; empty where a row has no such field.
+        The table; nothing where a row has no such field.
     """
     rows = dict.fromkeys(each.row for each in (*results.runs, *results.accuracy))
-    fields = list(dict.fromkeys(name for row in rows for name in row.fields))
-    body = [
-        (row.model, row.training, *(_written(row.fields.get(name, "")) for name in fields))
-        for row in rows
-    ]
-    return Table(("model", "training", *fields), body, left=2 + len(fields))
+    fields = dict.fromkeys(name for row in rows for name in row.fields)
+    labels = {"model": [row.model for row in rows], "training": [row.training for row in rows]}
+    cells = {name: [_written(row.fields.get(name, "")) for row in rows] for name in fields}
+    return Table(labels | cells, left=2 + len(cells))
 
 
 def _written(value: Any) -> str:
@@ -136,41 +143,29 @@ def provenance(runs: Sequence[Run]) -> Table:
     Returns:
         The table, a line a network.
     """
-    header = ("model", "training", "dataset", "versions", "seed", "steps", "images", "parameters")
-    body = [
-        (
-            run.row.model,
-            run.row.training,
-            f"{run.data.attrs['dataset']} ({run.data.attrs['split']})",
-            ", ".join(f"{k} {v}" for k, v in json.loads(run.data.attrs["versions"]).items()),
-            str(run.network.seed),
-            f"{run.steps:,}",
-            f"{run.data.sizes['image']:,}",
-            run.network.parameters[:12],
-        )
-        for run in runs
+    said = [run.data.attrs for run in runs]
+    versions = [json.loads(each["versions"]).items() for each in said]
+    columns = {
+        "model": [run.row.model for run in runs],
+        "training": [run.row.training for run in runs],
+        "dataset": [f"{each['dataset']} ({each['split']})" for each in said],
+        "versions": [", ".join(map(" ".join, each)) for each in versions],
+        "seed": [str(run.network.seed) for run in runs],
+        "steps": [f"{run.steps:,}" for run in runs],
+        "images": [f"{run.data.sizes['image']:,}" for run in runs],
+        "parameters": [run.network.parameters[:12] for run in runs],
+    }
+    return Table(columns, left=4)
+
+
+def _labels(table: xr.Dataset) -> dict[str, list[str]]:
+    return {name: list(map(str, table[name].values)) for name in ("model", "training", "seeds")}
+
+
+def _numbers(table: xr.Dataset, form: str) -> list[str]:
+    """Means, with their standard errors where there are several seeds: `0.71 ±0.02`."""
+    pairs = zip(table["mean"].values, table["standard_error"].values, strict=True)
+    return [
+        form.format(mean) + ("" if np.isnan(error) else f" ±{form.format(error)}")
+        for mean, error in pairs
     ]
-    return Table(header, body, left=4)
-
-
-def number(mean: float, standard_error: float, form: str) -> str:
-    """Writes a value, with its standard error where there is one.
-
-    Args:
-        mean: The value.
-        standard_error: Its standard error, or NaN.
-        form: How to write both, as in `"{:z.2f}"`.
-
-    Returns:
-        `0.71` or `0.71 ±0.02`.
-    """
-    text = form.format(mean)
-    return text if math.isnan(standard_error) else f"{text} ±{form.format(standard_error)}"
-
-
-def _each_row(table: xr.Dataset) -> Iterator[xr.Dataset]:
-    return (table.isel(row=i) for i in range(table.sizes["row"]))
-
-
-def _labels(row: xr.Dataset) -> tuple[str, ...]:
-    return tuple(str(row[name].item()) for name in ("model", "training", "seeds"))
