@@ -22,9 +22,9 @@ import threading
 from collections.abc import Sequence
 
 from invariance_jax import progress
-from invariance_jax import sweep as sweeps
+from invariance_jax.commands import sweep as sweeps
+from invariance_jax.commands.sweep import Run
 from invariance_jax.errors import UserError
-from invariance_jax.sweep import Run
 
 _FAILED, _USER_ERROR = 1, 2
 _SIGNALED = 128

@@ -3,11 +3,11 @@
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
+from jax.sharding import Mesh
 
-from invariance_jax import devices, distributed, models
+from invariance_jax import data, devices, distributed, models, spec
 from invariance_jax.commands import parsing
 from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig, differences
 from invariance_jax.errors import UserError
@@ -54,9 +54,8 @@ def run(argv: Sequence[str]) -> None:
         stored = workdir.read_config(folder) if folder and not of_file else None
         parsed = parsing.parse(argv, usage=_USAGE, define=define, config=stored or "")
         parsing.required(parsed, "workdir", "DIR")
-        best = parsing.wants_best(parsed.flags)
-        config = parsing.required(parsed, "config", "FILE")
-        untrained = parsed.flags.untrained
+        values, config = parsed.flags, parsing.required(parsed, "config", "FILE")
+        best, untrained = parsing.wants_best(values), values.untrained
         if stored:
             _check_same_training(folder, stored, config)
         elif not (config.model.weights or untrained):
@@ -67,19 +66,86 @@ def run(argv: Sequence[str]) -> None:
         make_measurements(config)
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
         if untrained or not stored:
-            model, steps, seconds = models.initial(config), 0, 0.0
+            model, steps, seconds = initial(config), 0, 0.0
         else:
             found = checkpoints.load_run(folder, best=best)
-            model, steps, seconds = found.model(config), found.step, found.seconds
+            kind, options = spec.parse(config.model.name)
+            model = models.from_flax(
+                models.create(kind, found.num_classes, dtype=config.model.dtype, **options),
+                found.variables,
+                name=config.model.name,
+                image_size=config.data.image_size,
+            )
+            steps, seconds = found.step, found.seconds
     distributed.say(distributed.device_map(mesh))
+    write(model, config, folder, mesh, steps=steps, seconds=seconds, overwrite=values.overwrite)
+
+
+def initial(config: ExperimentConfig) -> models.Model:
+    """The network before its first step.
+
+    Args:
+        config: The run's config.
+
+    Returns:
+        The network with the weights of `config.model.weights`, or as the seed draws it.
+
+    Raises:
+        UserError: The weights or the data set cannot be read, or do not fit.
+    """
+    classes = None
+    if not config.model.weights:
+        classes = data.from_config(config.data, config.eval.split, "eval.split").num_classes
+    return models.load_model(
+        config.model.name,
+        config.model.weights or None,
+        image_size=config.data.image_size,
+        seed=config.seed,
+        num_classes=classes,
+        dtype=config.model.dtype,
+    )
+
+
+def write(
+    model: models.Model,
+    config: ExperimentConfig,
+    folder: pathlib.Path,
+    mesh: Mesh,
+    *,
+    steps: int,
+    seconds: float,
+    overwrite: bool = False,
+) -> None:
+    """Measures a network and writes what was found.
+
+    Args:
+        model: The network.
+        config: The run's config.
+        folder: Folder of all results.
+        mesh: The devices.
+        steps: Steps taken; 0 for an untrained network.
+        seconds: Time of training.
+        overwrite: Whether a result file of another measurement may be replaced.
+
+    Raises:
+        UserError: As `evaluation.evaluate`.
+    """
+    attributes = {
+        "model": config.model.name,
+        "augmentation": config.training_label(steps),
+        "seed": config.seed,
+        "steps": steps,
+        "seconds": seconds,
+        "config": config.to_json(),
+    }
     evaluate(
         model,
         config,
         folder,
         name=result_name(config, steps),
-        attributes=attributes_of(config, steps, seconds),
+        attributes=attributes,
         mesh=mesh,
-        overwrite=parsed.flags.overwrite,
+        overwrite=overwrite,
     )
 
 
@@ -121,24 +187,3 @@ def result_name(config: ExperimentConfig, steps: int) -> str:
     labels = config.model.name, config.training_label(steps)
     words = [re.sub(r"\W+", "_", text).strip("_") for text in labels]
     return "_".join([*words, f"seed{config.seed}"])
-
-
-def attributes_of(config: ExperimentConfig, steps: int, seconds: float) -> dict[str, Any]:
-    """What every result file says of its network.
-
-    Args:
-        config: The run's config.
-        steps: Steps taken; 0 for an untrained network.
-        seconds: Time of training.
-
-    Returns:
-        Attributes by name.
-    """
-    return {
-        "model": config.model.name,
-        "augmentation": config.training_label(steps),
-        "seed": config.seed,
-        "steps": steps,
-        "seconds": seconds,
-        "config": config.to_json(),
-    }

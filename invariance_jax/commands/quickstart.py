@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import experiment, sweep
-from invariance_jax.commands import parsing, report
-from invariance_jax.commands.evaluate import evaluate
+from invariance_jax import experiment, models
+from invariance_jax.commands import evaluate, parsing, report, sweep
 from invariance_jax.config import SweepConfig
 from invariance_jax.training import loop
 
@@ -21,7 +20,7 @@ on a laptop and downloads nothing. Run again, it goes on where it stopped.
   invariance-jax quickstart
   invariance-jax quickstart --workdir=seeds --config.axes.seed='(0, 1, 2)'
 
-DIR then holds report.html, figures/, accuracy.csv, invariance/NAME.nc and runs/NAME/.
+DIR then holds report.html, figures/ and, of each run, runs/NAME/ with its results.
 """
 
 
@@ -43,18 +42,21 @@ def run(argv: Sequence[str]) -> None:
     # Everything is checked before the first minute is spent.
     runs = sweep.expand(parsed.config, workdir / "runs")
     planned = [experiment.make(run.config) for run in runs]
-    for number, (run, built) in enumerate(zip(runs, planned, strict=True)):
-        print(f"\n[{number + 1}/{len(runs)}] {run.name}")
+    for number, (run, built) in enumerate(zip(runs, planned, strict=True), 1):
+        print(f"\n[{number}/{len(runs)}] {run.name}")
         if "untrained" in run.evaluate:
-            untrained = built.init_state().variables
-            evaluate(built, untrained, workdir, steps=0, seconds=0.0, overwrite=False)
+            untrained = evaluate.initial(run.config)
+            evaluate.write(untrained, run.config, run.workdir, built.mesh, steps=0, seconds=0.0)
         trained = loop.train(built, run.workdir)
-        evaluate(
-            built,
+        model = models.from_flax(
+            built.model,
             trained.state.evaluated_variables,
-            workdir,
-            steps=built.config.train.steps,
-            seconds=trained.seconds,
-            overwrite=False,
+            name=run.config.model.name,
+            image_size=run.config.data.image_size,
         )
-    report.write([workdir], workdir)
+        evaluate.write(
+            *(model, run.config, run.workdir, built.mesh),
+            steps=run.config.train.steps,
+            seconds=trained.seconds,
+        )
+    report.write([run.workdir for run in runs], workdir)

@@ -14,7 +14,6 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
 
-from invariance_jax import augment
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.evaluation import metrics, results
@@ -24,6 +23,7 @@ from invariance_jax.evaluation.measurement import (
     Measurement,
     Network,
     Seen,
+    augmentation_of,
     to_bytes,
 )
 
@@ -109,12 +109,7 @@ class TestTime(_OfClassifiers):
         texts = config.eval.test_time or ("none",)
         return cls(
             variants={
-                text: augment.parse(
-                    text,
-                    size=config.data.image_size,
-                    resize=config.data.resize_size,
-                    field=f"config.eval.test_time[{position}]",
-                )
+                text: augmentation_of(config, text, f"config.eval.test_time[{position}]")
                 for position, text in enumerate(texts)
             },
             seed=config.eval.seed,

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import xarray as xr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from invariance_jax import augment
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
@@ -23,6 +22,7 @@ from invariance_jax.evaluation.measurement import (
     Measurement,
     Network,
     Seen,
+    augmentation_of,
     to_bytes,
 )
 
@@ -79,12 +79,7 @@ class PredictionConsistency(Measurement):
         samples: int = 8,
     ) -> Self:
         """The augmentation that is drawn, of `augment.NAMES`, and how often."""
-        made = augment.parse(
-            augmentation,
-            size=config.data.image_size,
-            resize=config.data.resize_size,
-            field="augmentation",
-        )
+        made = augmentation_of(config, augmentation, "augmentation")
         return cls(
             augmentation=made, described=augmentation, samples=samples, seed=config.eval.seed
         )

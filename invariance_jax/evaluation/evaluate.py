@@ -10,15 +10,15 @@ from typing import Any
 import xarray as xr
 from jax.sharding import Mesh
 
-from invariance_jax import augment, data, devices, distributed, files
 from invariance_jax import config as configs
+from invariance_jax import data, devices, distributed, files
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import results
 from invariance_jax.evaluation.accuracy import Accuracy
 from invariance_jax.evaluation.driver import Driver
 from invariance_jax.evaluation.grid import Invariance
-from invariance_jax.evaluation.measurement import MAIN, Measurement
+from invariance_jax.evaluation.measurement import MAIN, Measurement, preprocessing
 from invariance_jax.evaluation.shards import Shards
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.models import Model
@@ -98,12 +98,7 @@ def evaluate(
             model=model,
             measurements=missing,
             source=source,
-            preprocess=augment.parse(
-                "none",
-                size=config.data.image_size,
-                resize=config.data.resize_size,
-                field="config.data.resize_size",
-            ),
+            preprocess=preprocessing(config),
             canvas_size=config.data.canvas_size,
             workers=config.data.workers,
             mesh=mesh,

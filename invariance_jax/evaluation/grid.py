@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
-from invariance_jax import augment, progress
+from invariance_jax import progress
 from invariance_jax.augment import Augmentation, translate_in_context
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError, lookup, unknown_name
@@ -30,6 +30,7 @@ from invariance_jax.evaluation.measurement import (
     Measurement,
     Network,
     Seen,
+    preprocessing,
     refuse_not_finite,
     to_bytes,
 )
@@ -93,12 +94,7 @@ class Invariance(Measurement):
         """The fields of `config.eval`."""
         chosen = config.eval
         return cls(
-            preprocess=augment.parse(
-                "none",
-                size=config.data.image_size,
-                resize=config.data.resize_size,
-                field="config.data.resize_size",
-            ),
+            preprocess=preprocessing(config),
             domain=chosen.domain,
             padding_mode=chosen.padding_mode,
             features=chosen.features,

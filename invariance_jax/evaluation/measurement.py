@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int, UInt8
 
+from invariance_jax import augment
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
@@ -225,6 +226,39 @@ class Measurement(abc.ABC):
         for key, values in found.items():
             if np.issubdtype(values.dtype, np.floating):
                 refuse_not_finite(f"{self.name}: {key}", values, names)
+
+
+def augmentation_of(config: ExperimentConfig, text: str, field: str) -> Augmentation:
+    """Makes an augmentation at the sizes of a config's images.
+
+    Args:
+        config: The config.
+        text: One of `augment.NAMES`, with options.
+        field: Where the text came from, for error messages.
+
+    Returns:
+        The augmentation.
+
+    Raises:
+        UserError: Unknown name or option, or a value out of range.
+    """
+    sizes = {"size": config.data.image_size, "resize": config.data.resize_size}
+    return augment.parse(text, field=field, **sizes)
+
+
+def preprocessing(config: ExperimentConfig) -> Augmentation:
+    """Makes what happens to every image that is measured: `none`, as in the paper.
+
+    Args:
+        config: The config.
+
+    Returns:
+        Canvas to image.
+
+    Raises:
+        UserError: The sizes do not fit each other.
+    """
+    return augmentation_of(config, "none", "config.data.resize_size")
 
 
 def refuse_not_finite(

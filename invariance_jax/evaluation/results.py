@@ -1,4 +1,4 @@
-"""Result files: labelled arrays that know which model they came from, and what is read from them."""
+"""Result files: labelled arrays that know which network they came from; what they say."""
 
 import hashlib
 import importlib.metadata

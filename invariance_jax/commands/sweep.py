@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from invariance_jax.commands import parsing
+from invariance_jax.commands.evaluate import result_name
 from invariance_jax.config import (
     AugmentConfig,
     ExperimentConfig,
@@ -19,7 +20,7 @@ from invariance_jax.config import (
     flatten,
 )
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import accuracy_table
+from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.training import workdir as workdirs
 from invariance_jax.training import writers
 
@@ -54,10 +55,11 @@ class Run:
         todo = []
         if not workdirs.is_finished(self.workdir, self.config):
             todo.append(["train", *self.flags, f"--workdir={self.workdir}"])
-        rows = accuracy_table.read(self.workdir / "accuracy.csv")
         for kind in self.evaluate:
             steps, flags = (0, ["--untrained"]) if kind == "untrained" else (self.steps, [])
-            if not any(row.steps == steps for row in rows):
+            name = result_name(self.config, steps)
+            wanted = [each.name for each in make_measurements(self.config)]
+            if not all((self.workdir / each / f"{name}.nc").exists() for each in wanted):
                 todo.append(["evaluate", f"--workdir={self.workdir}", *flags])
         return todo
 
@@ -136,9 +138,10 @@ def expand(sweep: SweepConfig, root: pathlib.Path) -> list[Run]:
         shared = [word for each in sweep.overrides for word in shlex.split(each)]
         for variant in sweep.variants or ("",):
             for point in itertools.product(*axes.values()):
-                words = [f"{path}={value}" for path, value in zip(axes, point, strict=True)]
-                told = [*shlex.split(variant), *words]
-                run = _make_run(sweep, root, config, base, (*shared, *told), told)
+                pairs = list(zip(axes, point, strict=True))
+                overrides = [*shlex.split(variant), *(f"{path}={value}" for path, value in pairs)]
+                told = [*shlex.split(variant), *(_short(path, value) for path, value in pairs)]
+                run = _make_run(sweep, root, config, base, (*shared, *overrides), told)
                 if run.name in runs:
                     raise UserError(f"sweep: two runs are called {run.name!r}; expected each once")
                 runs[run.name] = run
@@ -184,6 +187,12 @@ def _measured_once(runs: list[Run]) -> list[Run]:
         known.add(network)
         found.append(dataclasses.replace(run, evaluate=evaluate))
     return found
+
+
+def _short(path: str, value: Any) -> str:
+    """A point of an axis in few words: the field's name goes without saying where it is one."""
+    field = path.rpartition(".")[2]
+    return f"{value}" if field == "name" else f"{field}{value}"
 
 
 def _name(words: Sequence[str]) -> str:
