@@ -62,6 +62,7 @@ def sources(table: xr.Dataset, *, narrow: bool) -> Figure:
         panel.set_ylabel(model, fontweight="bold")
         panel.grid(visible=False)
         panel.spines[:].set_visible(False)
+    figure.align_ylabels(axes)
     if not narrow:
         figure.colorbar(image, ax=list(axes), label="relative invariance", pad=0.01, aspect=25)
     return figure
@@ -94,6 +95,8 @@ def invariance_gap(gap: xr.Dataset, colours: Colours, *, narrow: bool) -> Figure
         panel.axvline(0, **_ZERO)
         _value_axis(panel, "gap (trained \N{MINUS SIGN} untrained)")
         panel.set_title(model, loc="left", fontweight="bold")
+        if panel is not axes[0]:
+            panel.sharex(axes[0])
     return figure
 
 
@@ -162,10 +165,11 @@ def by_magnitude(bands: xr.Dataset, colours: Colours, *, narrow: bool) -> Figure
     names, (model,) = _names(bands), _by_model(bands)
     across = 2 if narrow else 5
     figure, axes = _panels(bands, len(names), across, 1.95, colours, narrow, title=model)
+    bands = bands.sel(quantile=[0.25, 0.5, 0.75])
     lowest = _lowest(bands["mean"].values)
     for i, (panel, name) in enumerate(zip(axes, names, strict=True)):
         for row in bands["mean"].isel(transform=i):
-            low, middle, high = (row.sel(quantile=level) for level in (0.25, 0.5, 0.75))
+            low, middle, high = row.transpose("quantile", "magnitude").values
             look = {"color": colours[row["training"].item()], "label": row["training"].item()}
             panel.fill_between(row["magnitude"], low, high, alpha=0.16, linewidth=0, **look)
             panel.plot(row["magnitude"], middle, marker="o", **look)
@@ -202,6 +206,7 @@ def boxes_by_magnitude(
             colour = [colours[row["training"].item()]] * len(chosen)
             _boxes(panel, stats, place, 0.86 * thick, colour, "vertical")
         _label(panel, f"{style.words(name)}, {model}", block.sel(transform=name), chosen, lowest)
+        panel.set_xlim(chosen[0] - 0.5 * step, chosen[-1] + 0.5 * step)
     return figure
 
 

@@ -46,10 +46,8 @@ def transformed(
 
 @jax.jit
 def _on_grid(image: Float[Array, "size size 3"]) -> Float[Array, "transform magnitude size size 3"]:
-    cells = [
-        jax.vmap(each.apply, (None, 0))(image, jnp.asarray(each.magnitudes, jnp.float32))
-        for each in TRANSFORMS.values()
-    ]
+    magnitudes = {name: jnp.asarray(x.magnitudes, jnp.float32) for name, x in TRANSFORMS.items()}
+    cells = [jax.vmap(x.apply, (None, 0))(image, magnitudes[x.name]) for x in TRANSFORMS.values()]
     return jnp.stack(cells)
 
 

@@ -32,6 +32,9 @@ _PADDING_MODES = {"zero": "constant", "cyclic": "wrap"}
 # An accuracy table has six decimals.
 _ROUNDING = 1e-6
 
+Name = tuple[str, str, int, int]
+T = TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
@@ -46,7 +49,7 @@ class Result:
 
     network: Network
     row: Row | None = None
-    name: tuple[str, str, int, int]
+    name: Name
     measured: Mapping[str, Any]
 
     @property
@@ -104,10 +107,6 @@ class Results:
     problems: tuple[str, ...]
 
 
-R = TypeVar("R", bound=Result)
-T = TypeVar("T")
-
-
 def read(directories: Sequence[str | pathlib.Path]) -> Results:
     """Reads the results of one or more folders as one set.
 
@@ -130,28 +129,22 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
     for directory in map(pathlib.Path, directories):
         if not directory.is_dir():
             raise UserError(f"{directory} is not a folder; expected a folder of results")
-        tables = [path for path in (directory / "accuracy.csv",) if path.is_file()]
-        files = {
-            name: sorted(directory.glob(f"{name}/*.nc")) for name in ("invariance", "accuracy")
-        }
-        if not (tables or any(files.values())):
-            raise UserError(
-                f"{directory} holds no results; expected accuracy.csv or invariance/*.nc in it"
-            )
-        here = _readable(read_run, files["invariance"], problems)
-        known = _readable(read_accuracy, files["accuracy"], problems)
-        lines = _readable(functools.partial(read_table, runs=here), tables, problems)
+        before = len(runs) + len(accuracy) + len(problems)
+        here = _readable(read_run, sorted(directory.glob("invariance/*.nc")), problems)
+        known = _readable(read_accuracy, sorted(directory.glob("accuracy/*.nc")), problems)
         names = {each.name for each in known}
-        runs += here
-        accuracy += [*known, *(each for table in lines for each in table if each.name not in names)]
-    if not (runs or accuracy or problems):
-        raise UserError("accuracy.csv has no rows and there is no invariance/*.nc: nothing to show")
+        of_table = functools.partial(read_table, runs=here)
+        for lines in _readable(of_table, directory.glob("accuracy.csv"), problems):
+            known += [each for each in lines if each.name not in names]
+        runs, accuracy = runs + here, accuracy + known
+        if len(runs) + len(accuracy) + len(problems) == before:
+            raise UserError(
+                f"{directory} holds no results; expected invariance/*.nc, accuracy/*.nc or a row "
+                "in accuracy.csv"
+            )
     found = _together(runs, accuracy, problems)
-    return dataclasses.replace(
-        found,
-        accuracy=tuple(sorted(found.accuracy, key=_order)),
-        runs=tuple(sorted(found.runs, key=_order)),
-    )
+    runs, accuracy = (sorted(x, key=_order) for x in (found.runs, found.accuracy))
+    return dataclasses.replace(found, runs=tuple(runs), accuracy=tuple(accuracy))
 
 
 def _order(each: Result) -> tuple[Any, ...]:
@@ -327,10 +320,10 @@ def read_table(path: pathlib.Path, runs: Sequence[Run] = ()) -> list[Accuracy]:
     return entries
 
 
-def _name(model: str, training: str, seed: int, steps: int) -> tuple[str, str, int, int]:
+def _name(model: str, training: str, seed: str | int, steps: str | int) -> Name:
     """An augmentation means nothing before the first step."""
-    imported = training.startswith(WEIGHTS_LABEL)
-    return model, training if steps or imported else UNTRAINED, int(seed), int(steps)
+    counts = int(steps) or training.startswith(WEIGHTS_LABEL)
+    return model, training if counts else UNTRAINED, int(seed), int(steps)
 
 
 def _fields(model: str, training: str, seed: int, steps: int) -> dict[str, Any]:

@@ -160,6 +160,7 @@ def _drawn(picture: Picture, folder: pathlib.Path) -> dict[str, Any]:
     """Writes a figure, and says what the page shows of it."""
     figure = picture.draw(narrow=False)
     png = style.save(figure, "png")
+    figure.set_layout_engine("none")  # it is laid out now, and that is the slow part
     for ending, content in (("png", png), ("pdf", style.save(figure, "pdf"))):
         with atomic_path(folder / f"{picture.name}.{ending}") as temporary:
             temporary.write_bytes(content)
@@ -185,17 +186,6 @@ def _render(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    runs = results.runs
-    invariance = runs and {
-        "sources": answers.source_statements(runs),
-        "small_translations": answers.small_translation_statements(runs),
-        "effects": tables.of_effects(runs),
-        "groups": tables.invariance(summaries.grouped_invariance(runs)),
-        "cosine": tables.invariance(summaries.invariance(runs)),
-        "euclidean": tables.invariance(summaries.invariance(runs, measure="euclidean")),
-        "provenance": tables.provenance(runs),
-        "configs": [(run.title, _pretty(run.data.attrs["config"])) for run in runs],
-    }
     accuracy = results.accuracy and {
         "statements": answers.accuracy_statements(results),
         "table": tables.accuracy(results.accuracy),
@@ -205,12 +195,25 @@ def _render(
         answer=answers.answer(results),
         problems=problems,
         pictures={picture["name"]: picture for picture in drawn},
-        invariance=invariance,
+        invariance=_invariance(results.runs) if results.runs else None,
         accuracy=accuracy,
         differences=tables.differences(results),
         command=command,
         version=invariance_jax.__version__,
     )
+
+
+def _invariance(runs: Sequence[Run]) -> dict[str, Any]:
+    return {
+        "sources": answers.source_statements(runs),
+        "small_translations": answers.small_translation_statements(runs),
+        "effects": tables.of_effects(runs),
+        "groups": tables.invariance(summaries.grouped_invariance(runs)),
+        "cosine": tables.invariance(summaries.invariance(runs)),
+        "euclidean": tables.invariance(summaries.invariance(runs, measure="euclidean")),
+        "provenance": tables.provenance(runs),
+        "configs": [(run.title, _pretty(run.data.attrs["config"])) for run in runs],
+    }
 
 
 def _pretty(config: str) -> str:

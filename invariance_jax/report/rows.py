@@ -231,7 +231,7 @@ def _texts(path: str, values: Sequence[Any]) -> dict[Any, str]:
     if path == "data.fraction":
         return {value: "" if value == 1 else f"{100 * value:g}% of data" for value in values}
     if path == "data.classes":
-        return {value: _of_classes(value) for value in values}
+        return {value: _of_classes(value) if value else "" for value in values}
     short = dict(zip(values, values, strict=True))
     if path == WEIGHTS:
         short |= shortest_paths(filter(None, values))
