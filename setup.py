@@ -37,7 +37,7 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_dir={"invariance_jax.configs": "configs"},
-    package_data={"invariance_jax.report": ["*.html", "*.css"]},
+    package_data={"invariance_jax.report": ["*.html", "*.css", "*.mplstyle"]},
     # Lower bounds are versions that the tests have run with.
     install_requires=[
         "absl-py>=2.5",

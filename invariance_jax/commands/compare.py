@@ -1,6 +1,7 @@
 """`compare`: several result files in one table."""
 
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -11,12 +12,12 @@ from invariance_jax.errors import UserError
 from invariance_jax.report import comparison, load
 
 _USAGE = """\
-usage: invariance-jax compare RESULT.nc [RESULT.nc ...] [--output=FILE.csv]
+usage: invariance-jax compare RESULT.nc|DIR [...] [--output=FILE.csv]
 
-Prints, for every transform and result file, the median relative invariance, the share of
-predictions that the transform changes and the accuracy under it, each over magnitudes 3 to 7; and
-the invariance gap of trained networks whose untrained self is among the files. The files must hold
-the same grid, images and permutation.
+Prints, for every transform and result file (of a DIR: DIR/invariance/*.nc), the median relative
+invariance, the share of predictions that the transform changes and the accuracy under it, each over
+magnitudes 3 to 7; and the invariance gap of trained networks whose untrained self is among the
+files. The files must hold the same grid, images and permutation.
 """
 
 
@@ -32,19 +33,16 @@ def run(argv: Sequence[str]) -> None:
 
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("output", None, "also write the numbers here", flag_values=values)
-        flags.DEFINE_enum(
-            "distance",
-            "cosine",
-            ["cosine", "euclidean"],
-            "distance between embeddings",
-            flag_values=values,
-        )
+        distances, what = ["cosine", "euclidean"], "distance between embeddings"
+        flags.DEFINE_enum("distance", "cosine", distances, what, flag_values=values)
 
     values, _, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
     if not arguments:
-        raise UserError("no result file given; expected compare RESULT.nc [RESULT.nc ...]")
-    runs = [load.read_run(pathlib.Path(each), comparison.EXTRA) for each in arguments]
-    compared = comparison.compare(runs, measure=values.distance)
+        raise UserError("no result file given; expected compare RESULT.nc|DIR [...]")
+    found = load.read_files([pathlib.Path(each).expanduser() for each in arguments])
+    for problem in found.problems:
+        print(f"invariance-jax: {problem}", file=sys.stderr)
+    compared = comparison.compare(found.runs, measure=values.distance)
     print(comparison.to_text(compared))
     if values.output:
         files.write_text(pathlib.Path(values.output).expanduser(), comparison.to_csv(compared))

@@ -1,29 +1,24 @@
 """`report`: one page from the results of any number of runs."""
 
-import json
 import pathlib
 import shlex
+import sys
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
 
-from invariance_jax import augment, data
+from invariance_jax import data
 from invariance_jax import report as pages
 from invariance_jax.commands import parsing
-from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import results
-from invariance_jax.report import tables
-from invariance_jax.transforms import TRANSFORMS
+from invariance_jax.report import examples, summaries, tables
 
 _USAGE = """\
 usage: invariance-jax report DIR [DIR ...] [--output=DIR]
 
-Reads accuracy.csv and invariance/*.nc of every DIR (workdirs of evaluated runs, or of quickstart)
-and writes report.html and figures/ to --output, by default the first DIR.
+Reads invariance/*.nc and accuracy/*.nc of every DIR (workdirs of evaluated runs, or of quickstart;
+of the first version accuracy.csv) and writes report.html and figures/ to --output, by default the
+first DIR. Runs are told apart by the fields in which their configs differ.
 """
 
 
@@ -53,32 +48,19 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
         output: Where the page goes.
     """
     found = pages.read(folders)
-    for text in (tables.accuracy_text(found), tables.invariance_text(found)):
-        print(f"\n{text}")
-    words = ["invariance-jax", "report", *map(str, folders), f"--output={output}"]
-    path = pages.write(folders, output, examples=_examples(folders), command=shlex.join(words))
+    notes, example = [], None
+    if found.accuracy:
+        print(f"\n{tables.accuracy(found.accuracy).to_text()}")
+    if found.runs:
+        print(f"\n{tables.invariance(summaries.grouped_invariance(found.runs)).to_text()}")
+        config = found.runs[0].config
+        try:
+            source = data.from_config(config.data, config.eval.split, "eval.split")
+            example = examples.transformed(source[0], config.data)
+        except Exception as error:  # whatever a data set raises: the page does without it
+            notes.append(f"no picture of the transforms: {error}")
+    for problem in (*found.problems, *notes):
+        print(f"invariance-jax: {problem}", file=sys.stderr)
+    command = shlex.join(["invariance-jax", "report", *map(str, folders), f"--output={output}"])
+    path = pages.write(found, output, example=example, notes=notes, command=command)
     print(f"\nreport: {path}")
-
-
-def _examples(folders: Sequence[pathlib.Path]) -> np.ndarray | None:
-    """The first evaluated image at every cell of the grid, if the images can still be read."""
-    files = sorted(path for folder in folders for path in folder.glob("invariance/*.nc"))
-    if not files:
-        return None
-    config = check(ExperimentConfig, json.loads(results.read(files[0]).attrs["config"]))
-    try:
-        source = data.load_source(
-            config.data.name, config.eval.split, data_dir=config.data.data_dir
-        )
-    except UserError as error:
-        print(f"no picture of the transforms: {error}")
-        return None
-    canvas, height, width = data.to_canvas(source[0]["image"], config.data.canvas_size)
-    preprocess = augment.get("none", size=config.data.image_size, resize=config.data.resize_size)
-    image = preprocess(jax.random.key(0), jnp.asarray(canvas), jnp.int32(height), jnp.int32(width))
-    return np.stack(
-        [
-            jax.vmap(t.apply, (None, 0))(image, jnp.asarray(t.magnitudes, jnp.float32))
-            for t in TRANSFORMS.values()
-        ]
-    )

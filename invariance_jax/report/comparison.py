@@ -1,24 +1,15 @@
-"""Several result files side by side, transform by transform."""
+"""Several networks side by side, transform by transform."""
 
-import csv
-import dataclasses
-import io
-import math
 from collections.abc import Sequence
 
 import numpy as np
-import xarray as xr
+import pandas as pd
 
-from invariance_jax.errors import UserError
-from invariance_jax.report import tables
 from invariance_jax.report.load import Run
-from invariance_jax.report.rows import UNTRAINED
+from invariance_jax.report.rows import untrained_of
 from invariance_jax.report.summaries import MIDDLE_MAGNITUDES, Measure
+from invariance_jax.report.tables import Table
 
-# What else a result file may hold: whether the prediction under the transform is another than
-# without it, and whether it is right; per image, 0 or 1.
-EXTRA = ("flip", "correct")
-_MEAN = "mean of all"
 _MIDDLE = f"magnitudes {MIDDLE_MAGNITUDES[0]} to {MIDDLE_MAGNITUDES[-1]}"
 _TITLES = {
     "invariance": f"relative invariance: median over images, mean of {_MIDDLE}",
@@ -28,112 +19,48 @@ _TITLES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
-    """Numbers of several networks, measured on the same images and grid.
-
-    Attributes:
-        names: One a network, in the order given: model, training and seed.
-        transforms: Names of the transforms.
-        quantities: By name ("invariance", "invariance_gap", "flip_rate", "accuracy"), float64
-            [transform, network]; NaN where a network has no such number. A quantity that no
-            network has is absent.
-    """
-
-    names: tuple[str, ...]
-    transforms: tuple[str, ...]
-    quantities: dict[str, np.ndarray]
-
-
-def compare(runs: Sequence[Run], *, measure: Measure = "cosine") -> Comparison:
+def compare(runs: Sequence[Run], *, measure: Measure = "cosine") -> pd.DataFrame:
     """Compares networks.
 
     Args:
-        runs: One a result file, read with `EXTRA`; at least one.
+        runs: From `load.read_files`, at least one.
         measure: Distance between embeddings.
 
     Returns:
-        The comparison. A gap exists for a trained network whose untrained self (the same model
-        and seed) is among the runs.
-
-    Raises:
-        UserError: Two files differ in grid, images or permutation, or show one network twice.
+        float64, a column a network, called by model, training and seed; NaN where it has no such
+        number. The index is quantity, transform: "invariance"; "invariance_gap", of trained
+        networks whose untrained self (the same model and seed) is among the runs; "flip_rate";
+        "accuracy". A quantity that no network has is absent. "mean of all" is the last transform.
     """
-    for run in runs[1:]:
-        _check_same_measurement(runs[0], run)
-    names = tuple(f"{run.row.label}, seed {run.seed}" for run in runs)
-    for position, name in enumerate(names):
-        if name in names[:position]:
-            earlier = runs[names.index(name)]
-            raise UserError(
-                f"{earlier.path} and {runs[position].path} both hold {name}; "
-                "expected each network once"
-            )
-    invariance = np.stack([_invariance(run.data, measure) for run in runs], axis=1)
-    untrained = {
-        (run.row.model, run.seed): invariance[:, position]
-        for position, run in enumerate(runs)
-        if run.row.training == UNTRAINED
-    }
-    missing = np.full(len(invariance), math.nan)
-    quantities = {
+    invariance = _middle(runs, f"relative_invariance_{measure}", "median")
+    before = untrained_of(run.row for run in runs)
+    position = {(run.row, run.network.seed): run.title for run in runs}
+    twins = [position.get((before.get(run.row), run.network.seed)) for run in runs]
+    gap = invariance - invariance.reindex(columns=twins).to_numpy()
+    found = {
         "invariance": invariance,
-        "invariance_gap": np.stack(
-            [
-                invariance[:, position] - untrained.get((run.row.model, run.seed), missing)
-                if run.row.training != UNTRAINED
-                else missing
-                for position, run in enumerate(runs)
-            ],
-            axis=1,
-        ),
+        "invariance_gap": gap,
+        "flip_rate": _middle(runs, "flip", "mean"),
+        "accuracy": _middle(runs, "correct", "mean"),
     }
-    for name, variable in (("flip_rate", "flip"), ("accuracy", "correct")):
-        quantities[name] = np.stack(
-            [_share(run.data[variable]) if variable in run.data else missing for run in runs],
-            axis=1,
-        )
-    return Comparison(
-        names=names,
-        transforms=tuple(map(str, runs[0].data["transform"].values)),
-        quantities={
-            name: values for name, values in quantities.items() if not np.isnan(values).all()
-        },
-    )
+    for values in found.values():
+        values.loc["mean of all"] = values.mean(skipna=False)
+    known = {name: values for name, values in found.items() if values.notna().any(axis=None)}
+    return pd.concat(known, names=["quantity", "transform"])
 
 
-def _invariance(data: xr.Dataset, measure: Measure) -> np.ndarray:
-    middle = data[f"relative_invariance_{measure}"].isel(magnitude=list(MIDDLE_MAGNITUDES))
-    return middle.astype(np.float64).median("image").mean("magnitude").values
+def _middle(runs: Sequence[Run], variable: str, over_images: str) -> pd.DataFrame:
+    """A variable, over images and then over the middle magnitudes."""
+    found = {}
+    for run in runs:
+        found[run.title] = pd.Series(np.nan, run.data["transform"].values)
+        if variable in run.data:
+            middle = run.data[variable].isel(magnitude=list(MIDDLE_MAGNITUDES)).astype(np.float64)
+            found[run.title][:] = getattr(middle, over_images)("image").mean("magnitude")
+    return pd.DataFrame(found)
 
 
-def _share(hits: xr.DataArray) -> np.ndarray:
-    middle = hits.isel(magnitude=list(MIDDLE_MAGNITUDES))
-    return middle.astype(np.float64).mean(("magnitude", "image")).values
-
-
-def _check_same_measurement(first: Run, other: Run) -> None:
-    """Numbers on other images, grids or baselines cannot stand beside each other."""
-    different = [
-        name
-        for name in ("dataset", "split", "domain", "translation")
-        if first.data.attrs.get(name) != other.data.attrs.get(name)
-    ]
-    different += [
-        name
-        for name in ("transform", "magnitude_value", "image", "permutation")
-        if name not in first.data.coords
-        or name not in other.data.coords
-        or not np.array_equal(first.data[name].values, other.data[name].values)
-    ]
-    if different:
-        raise UserError(
-            f"{first.path} and {other.path} differ in {', '.join(different)}; expected results on "
-            "the same grid, images and permutation"
-        )
-
-
-def to_text(comparison: Comparison) -> str:
+def to_text(comparison: pd.DataFrame) -> str:
     """Writes a comparison for the terminal.
 
     Args:
@@ -141,20 +68,19 @@ def to_text(comparison: Comparison) -> str:
 
     Returns:
         A list of the networks by number, then a table a quantity, one column a network; "-" where
-        there is no number. The last row is the mean over all transforms.
+        there is no number.
     """
-    numbers = [f"[{position}]" for position in range(1, len(comparison.names) + 1)]
-    parts = ["\n".join(map(" ".join, zip(numbers, comparison.names, strict=True)))]
-    for quantity, values in comparison.quantities.items():
-        body = [
-            (label, *("-" if math.isnan(x) else f"{x:z.3f}" for x in row))
-            for label, row in _rows(comparison, values)
-        ]
-        parts.append(f"{_TITLES[quantity]}\n" + tables.align(("", *numbers), body, left=1))
+    numbers = {name: f"[{i}]" for i, name in enumerate(comparison.columns, 1)}
+    parts = ["\n".join(f"{number} {name}" for name, number in numbers.items())]
+    for quantity, values in comparison.groupby(level="quantity", sort=False):
+        columns = {"": list(values.index.get_level_values("transform"))}
+        for name, number in numbers.items():
+            columns[number] = ["-" if np.isnan(x) else f"{x:z.3f}" for x in values[name]]
+        parts.append(f"{_TITLES[quantity]}\n{Table(columns, left=1).to_text()}")
     return "\n\n".join(parts)
 
 
-def to_csv(comparison: Comparison) -> str:
+def to_csv(comparison: pd.DataFrame) -> str:
     """Writes a comparison for other programs.
 
     Args:
@@ -163,15 +89,4 @@ def to_csv(comparison: Comparison) -> str:
     Returns:
         CSV text: quantity, transform, then one column a network; empty where there is no number.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("quantity", "transform", *comparison.names))
-    for quantity, values in comparison.quantities.items():
-        for label, row in _rows(comparison, values):
-            writer.writerow((quantity, label, *("" if math.isnan(x) else f"{x:z.6f}" for x in row)))
-    return text.getvalue()
-
-
-def _rows(comparison: Comparison, values: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    rows = list(zip(comparison.transforms, values, strict=True))
-    return [*rows, (_MEAN, values.mean(axis=0))]
+    return (comparison.round(6) + 0.0).to_csv(float_format="%.6f", lineterminator="\n")

@@ -1,166 +1,203 @@
-"""Finds and reads results: accuracy tables and invariance arrays. The only input of the report."""
+"""Finds and reads results, of this version and the first one. The only input of the report."""
 
+import csv
 import dataclasses
+import functools
+import json
+import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
+from invariance_jax.config import WEIGHTS_LABEL, ExperimentConfig, check, flatten
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import accuracy_table, results
-from invariance_jax.report.rows import Row, make_row
+from invariance_jax.evaluation import results
+from invariance_jax.report.rows import UNTRAINED, Network, Row, network, tell_apart
 from invariance_jax.transforms import TRANSFORMS
 
 VARIABLES = ("relative_invariance_cosine", "relative_invariance_euclidean")
+# What a file may hold beside: whether the prediction under a transform is another than without
+# it, and whether it is right; per image, 0 or 1.
+HITS = ("flip", "correct")
 DIMENSIONS = ("transform", "magnitude", "image")
-COORDINATES = ("transform", "magnitude", "magnitude_value", "unit", "family", "image")
-ATTRIBUTES = (
-    "model",
-    "augmentation",
-    "seed",
-    "steps",
-    "dataset",
-    "split",
-    "domain",
-    "parameters_sha256",
-    "config",
-    "versions",
-)
+_GRID = ("transform", "magnitude_value", "unit", "image", "permutation")
+_NAMES = ("model", "augmentation", "seed", "steps")
+_IDENTITY = (*_NAMES, "dataset", "split", "parameters_sha256", "config", "versions")
 MAGNITUDES = 10
+# Words of the first version.
+_PADDING_MODES = {"zero": "constant", "cyclic": "wrap"}
+# An accuracy table has six decimals.
+_ROUNDING = 1e-6
+
+Name = tuple[str, str, int, int]
+T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """Validation accuracy of one trained or untrained network.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """What was measured of one network.
 
     Attributes:
-        row: Its model and training.
-        seed: Its seed.
+        network: The network.
+        row: What tells it from those that are shown beside it; None until these are known.
+        name: What it is called in an accuracy table: model, training, seed, steps.
+        measured: What must be equal for two results to be shown together, by name.
+    """
+
+    network: Network
+    row: Row | None = None
+    name: Name
+    measured: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Row and seed in one line."""
+        return f"{self.row.label}, seed {self.network.seed}"
+
+    @property
+    def steps(self) -> int:
+        """Steps that the network was trained; 0 for untrained and imported ones."""
+        return self.name[-1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Accuracy(Result):
+    """Validation accuracy of one network.
+
+    Attributes:
         top1: Share of images whose first guess is right, 0 to 1.
-        steps: Training steps; 0 for untrained.
+        top5: Share of images with the right class among five guesses; NaN where it is not known.
         seconds: Time that training took.
     """
 
-    row: Row
-    seed: int
     top1: float
-    steps: int
+    top5: float
     seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
-    """Invariance of one trained or untrained network.
+class Run(Result):
+    """Invariance of one network.
 
     Attributes:
-        row: Its model and training.
-        seed: Its seed.
-        steps: Training steps; 0 for untrained.
-        path: The file it was read from.
-        data: Dims (transform, magnitude, image), variables `VARIABLES`, float32, at most 1.
+        config: The run's config.
+        data: Dims (transform, magnitude, image), variables `VARIABLES`, float32, at most 1, and
+            those of `HITS` that the file has.
     """
 
-    row: Row
-    seed: int
-    steps: int
-    path: pathlib.Path
+    config: ExperimentConfig
     data: xr.Dataset
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
-    """All that a report shows, sorted by row and seed; either part may be empty, not both.
+    """All that a report shows; either part may be empty, not both.
 
     Attributes:
-        accuracy: One entry a network.
-        runs: One entry a network, all measured on the same images.
+        accuracy: One entry a network, all measured on the same images.
+        runs: One entry a network, all measured on the same images and grid.
+        problems: Of every file that could not be read: which, and why.
     """
 
     accuracy: tuple[Accuracy, ...]
     runs: tuple[Run, ...]
+    problems: tuple[str, ...]
 
 
 def read(directories: Sequence[str | pathlib.Path]) -> Results:
     """Reads the results of one or more folders as one set.
 
-    A network that stands in several folders counts once.
-
     Args:
-        directories: Folders, each with `accuracy.csv` or `invariance/*.nc` or both.
+        directories: Folders, each with `invariance/*.nc`, `accuracy/*.nc` or `accuracy.csv`.
 
     Returns:
-        The results.
+        The results, sorted by row and seed. A network that stands in several folders counts once;
+        a file that cannot be read is left out and named.
 
     Raises:
-        UserError: A folder is missing or empty, a file is not what it should be, two files
-            disagree about one network, or two networks were measured on different images.
+        UserError: A folder is missing or empty, no file can be read, two files disagree about one
+            network, or two networks were measured in different ways.
     """
     if not directories:
         raise UserError("no folder given; expected at least one folder of results")
-    accuracy: dict[tuple[Row, int], Accuracy] = {}
-    runs: dict[tuple[Row, int], Run] = {}
+    runs: list[Run] = []
+    accuracy: list[Accuracy] = []
+    problems: list[str] = []
     for directory in map(pathlib.Path, directories):
         if not directory.is_dir():
             raise UserError(f"{directory} is not a folder; expected a folder of results")
-        table = directory / "accuracy.csv"
-        files = sorted((directory / "invariance").glob("*.nc"))
-        if not table.is_file() and not files:
+        before = len(runs) + len(accuracy) + len(problems)
+        here = _readable(read_run, sorted(directory.glob("invariance/*.nc")), problems)
+        known = _readable(read_accuracy, sorted(directory.glob("accuracy/*.nc")), problems)
+        names = {each.name for each in known}
+        of_table = functools.partial(read_table, runs=here)
+        for lines in _readable(of_table, directory.glob("accuracy.csv"), problems):
+            known += [each for each in lines if each.name not in names]
+        runs, accuracy = runs + here, accuracy + known
+        if len(runs) + len(accuracy) + len(problems) == before:
             raise UserError(
-                f"{directory} holds no results; expected accuracy.csv or invariance/*.nc in it"
+                f"{directory} holds no results; expected invariance/*.nc, accuracy/*.nc or a row "
+                "in accuracy.csv"
             )
-        for entry in read_accuracy(table) if table.is_file() else ():
-            _add_accuracy(accuracy, entry, table)
-        for file in files:
-            _add_run(runs, read_run(file))
-    if not accuracy and not runs:
-        raise UserError("accuracy.csv has no rows and there is no invariance/*.nc: nothing to show")
+    found = _together(runs, accuracy, problems)
+    runs, accuracy = (sorted(x, key=_order) for x in (found.runs, found.accuracy))
+    return dataclasses.replace(found, runs=tuple(runs), accuracy=tuple(accuracy))
 
-    def order(entry: Accuracy | Run) -> tuple[tuple[str, int, str], int]:
-        return entry.row.sort_key, entry.seed
 
-    found = Results(
-        accuracy=tuple(sorted(accuracy.values(), key=order)),
-        runs=tuple(sorted(runs.values(), key=order)),
-    )
-    _check_same_images(found.runs)
+def _order(each: Result) -> tuple[Any, ...]:
+    return each.row.sort_key, each.network.seed
+
+
+def read_files(paths: Sequence[str | pathlib.Path]) -> Results:
+    """Reads result files of the invariance as one set.
+
+    Args:
+        paths: The files; of a folder, all in its `invariance/`.
+
+    Returns:
+        The results in this order; else as `read`.
+
+    Raises:
+        UserError: There is no such file, or one is given twice, or as `read`.
+    """
+    files: list[pathlib.Path] = []
+    for path in map(pathlib.Path, paths):
+        new = [path] if path.is_file() else sorted(path.glob("invariance/*.nc"))
+        if not new:
+            raise UserError(
+                f"{path} is not a readable result file, nor a folder with invariance/*.nc in it"
+            )
+        files += new
+    for position, path in enumerate(files):
+        if any(path.samefile(other) for other in files[:position]):
+            raise UserError(f"{path} is given twice; expected each network once")
+    problems: list[str] = []
+    return _together(_readable(read_run, files, problems), [], problems)
+
+
+def _readable(
+    read_one: Callable[[pathlib.Path], T], paths: Iterable[pathlib.Path], problems: list[str]
+) -> list[T]:
+    """Reads the files that can be read, and notes the others."""
+    found = []
+    for path in paths:
+        try:
+            found.append(read_one(path))
+        # Whatever HDF5, xarray, json and csv raise for a damaged file.
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+            text = str(error) if isinstance(error, ValueError) else repr(error)
+            problems.append(text if str(path) in text else f"{path}: {text}")
     return found
 
 
-def read_accuracy(path: pathlib.Path) -> list[Accuracy]:
-    """Reads one accuracy table.
-
-    Args:
-        path: A CSV file as the evaluation writes it.
-
-    Returns:
-        Its entries in the order of the file.
-
-    Raises:
-        UserError: A column is missing or a value is wrong.
-    """
-    entries = []
-    for line in accuracy_table.read(path):
-        if not 0 <= line.top1 <= 1:
-            raise UserError(
-                f"{path}: {line.model}, {line.augmentation}, seed {line.seed}: top1 is "
-                f"{line.top1}; expected a fraction, 0 to 1"
-            )
-        row = make_row(line.model, line.augmentation, line.steps)
-        entries.append(
-            Accuracy(
-                row=row, seed=line.seed, top1=line.top1, steps=line.steps, seconds=line.seconds
-            )
-        )
-    return entries
-
-
-def read_run(path: pathlib.Path, extra: Sequence[str] = ()) -> Run:
+def read_run(path: pathlib.Path) -> Run:
     """Reads the invariance of one network.
 
     Args:
         path: A NetCDF file as the evaluation writes it.
-        extra: Other variables to keep, of those that the file has.
 
     Returns:
         The run, with the relative invariances in memory.
@@ -168,82 +205,183 @@ def read_run(path: pathlib.Path, extra: Sequence[str] = ()) -> Run:
     Raises:
         UserError: The file is no such file.
     """
-    data = results.read(path)
-    _check_layout(data, path)
-    # The distances behind them are not shown: holding them too would triple the memory.
-    data = data[[*VARIABLES, *(name for name in extra if name in data)]]
-    for name in VARIABLES:
-        if not np.isfinite(data[name].values).all():
-            raise UserError(f"{path}: {name} has values that are not finite; did training diverge?")
-    steps = int(data.attrs["steps"])
-    row = make_row(str(data.attrs["model"]), str(data.attrs["augmentation"]), steps)
-    return Run(row=row, seed=int(data.attrs["seed"]), steps=steps, path=path, data=data)
-
-
-def _check_layout(file: xr.Dataset, path: pathlib.Path) -> None:
-    for kind, expected, found in (
-        ("variable", VARIABLES, file.data_vars),
-        ("coordinate", COORDINATES, file.coords),
-        ("attribute", ATTRIBUTES, file.attrs),
-    ):
-        for name in expected:
-            if name not in found:
-                raise UserError(
-                    f"{path} lacks the {kind} {name!r}; expected a file of the invariance "
-                    f"evaluation, with: {', '.join(expected)}"
-                )
-    for name in VARIABLES:
-        if file[name].dims != DIMENSIONS:
-            raise UserError(
-                f"{path}: {name} has dimensions {file[name].dims}; expected {DIMENSIONS}"
-            )
-    if tuple(file["transform"].values) != tuple(TRANSFORMS):
+    data, config, shared = _read(path, (*VARIABLES, *_GRID, "domain"))
+    if tuple(data["transform"].values) != tuple(TRANSFORMS):
         raise UserError(
-            f"{path} holds the transforms {', '.join(map(str, file['transform'].values))}; "
+            f"{path} holds the transforms {', '.join(map(str, data['transform'].values))}; "
             f"expected: {', '.join(TRANSFORMS)}"
         )
-    if file.sizes["magnitude"] != MAGNITUDES or not file.sizes["image"]:
+    if data.sizes["magnitude"] != MAGNITUDES or not data.sizes["image"]:
         raise UserError(
-            f"{path} holds {file.sizes['magnitude']} magnitudes and {file.sizes['image']} images; "
+            f"{path} holds {data.sizes['magnitude']} magnitudes and {data.sizes['image']} images; "
             f"expected {MAGNITUDES} magnitudes and at least one image"
         )
-
-
-def _add_accuracy(
-    known: dict[tuple[Row, int], Accuracy], entry: Accuracy, path: pathlib.Path
-) -> None:
-    earlier = known.setdefault((entry.row, entry.seed), entry)
-    if (earlier.top1, earlier.steps) != (entry.top1, entry.steps):
-        raise UserError(
-            f"{path}: {entry.row.label}, seed {entry.seed} has top1 {entry.top1} after "
-            f"{entry.steps} steps, and {earlier.top1} after {earlier.steps} in an earlier row; "
-            "expected one network a model, augmentation and seed"
-        )
-
-
-def _add_run(known: dict[tuple[Row, int], Run], run: Run) -> None:
-    earlier = known.setdefault((run.row, run.seed), run)
-    ours, theirs = (each.data.attrs["parameters_sha256"] for each in (run, earlier))
-    if ours != theirs:
-        raise UserError(
-            f"{earlier.path} and {run.path} both hold {run.row.label}, seed {run.seed}, with "
-            "different parameters; expected one network a model, augmentation and seed"
-        )
-
-
-def _check_same_images(runs: Sequence[Run]) -> None:
-    for run in runs[1:]:
-        first = runs[0]
-        for name in ("dataset", "split", "domain"):
-            ours, theirs = run.data.attrs[name], first.data.attrs[name]
-            if ours != theirs:
-                raise UserError(
-                    f"{run.path} was measured on {name} {ours!r} and {first.path} on {theirs!r}; "
-                    "expected the same images for every network"
-                )
-        if not np.array_equal(run.data["image"].values, first.data["image"].values):
+    # The distances behind them are not shown: holding them too would triple the memory.
+    data = data[[*VARIABLES, *(name for name in HITS if name in data)]]
+    for name in VARIABLES:
+        if data[name].dims != DIMENSIONS:
             raise UserError(
-                f"{run.path} was measured on {run.data.sizes['image']} images and {first.path} on "
-                f"{first.data.sizes['image']}, or on others; expected the same images for every "
-                "network"
+                f"{path}: {name} has dimensions {data[name].dims}; expected {DIMENSIONS}"
             )
+        if not np.isfinite(data[name].values).all():
+            raise UserError(f"{path}: {name} has values that are not finite; did training diverge?")
+    padding_mode = data.attrs.get("padding_mode", data.attrs.get("translation", "constant"))
+    shared["measured"] |= {
+        "domain": data.attrs["domain"],
+        "padding_mode": _PADDING_MODES.get(padding_mode, padding_mode),
+        **{name: data[name].values.tolist() for name in _GRID},
+    }
+    return Run(**shared, config=config, data=data)
+
+
+def read_accuracy(path: pathlib.Path) -> Accuracy:
+    """Reads the accuracy of one network.
+
+    Args:
+        path: A NetCDF file as the evaluation writes it.
+
+    Returns:
+        The accuracy.
+
+    Raises:
+        UserError: The file is no such file.
+    """
+    variables = ("correct_top1", "correct_top5")
+    data, _, shared = _read(path, (*variables, "image", "seconds"))
+    shared["measured"] |= {"image": data["image"].values.tolist()}
+    top1, top5 = (float(data[name].mean()) for name in variables)
+    if not 0 <= top1 <= top5 <= 1:
+        raise UserError(f"{path}: top1 is {top1} and top5 {top5}; expected fractions, 0 to 1")
+    return Accuracy(**shared, top1=top1, top5=top5, seconds=float(data.attrs["seconds"]))
+
+
+def _read(
+    path: pathlib.Path, needed: Sequence[str]
+) -> tuple[xr.Dataset, ExperimentConfig, dict[str, Any]]:
+    """A result file that has what is needed, its config, and the fields of a `Result`."""
+    data = results.read(path)
+    for name in (*_IDENTITY, *needed):
+        if not (name in data.attrs or name in data.variables):
+            raise UserError(
+                f"{path} lacks {name!r}; expected a file of the evaluation, with: "
+                f"{', '.join((*_IDENTITY, *needed))}"
+            )
+    config = check(ExperimentConfig, json.loads(data.attrs["config"]))
+    name = _name(*(data.attrs[each] for each in _NAMES))
+    values, parameters = flatten(config.to_dict()), str(data.attrs["parameters_sha256"])
+    # A finished network may be measured with other classes than it was trained with.
+    identity = json.loads(data.attrs.get("measurement", "{}"))
+    measured = {
+        "dataset": data.attrs["dataset"],
+        "split": data.attrs["split"],
+        "label_feature": identity.get("config.data.label_feature", config.data.label_feature),
+        "classes": tuple(identity.get("config.data.classes", config.data.classes)),
+    }
+    of = network(values, steps=name[-1], parameters=parameters, path=path)
+    return data, config, {"network": of, "name": name, "measured": measured}
+
+
+def read_table(path: pathlib.Path, runs: Sequence[Run] = ()) -> list[Accuracy]:
+    """Reads an accuracy table, which says of a network no more than its names.
+
+    Args:
+        path: The CSV file.
+        runs: What stands beside it; a line is of the network that is called so.
+
+    Returns:
+        Its entries in the order of the file.
+
+    Raises:
+        UserError: A column is missing or a value is wrong.
+    """
+    by_name = {run.name: run for run in runs}
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    entries = []
+    for number, line in enumerate(lines, 2):
+        try:
+            name = _name(*(line[each] for each in _NAMES))
+            values = {
+                each: float(line.get(each) or math.nan) for each in ("top1", "top5", "seconds")
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}, line {number}: {error!r}") from error
+        if not 0 <= values["top1"] <= 1:
+            raise UserError(
+                f"{path}, line {number}: top1 is {values['top1']}; expected a fraction, 0 to 1"
+            )
+        measured = {each: line[each] for each in ("dataset", "split") if line.get(each)}
+        of = network(_fields(*name), steps=name[-1], parameters="", path=path)
+        if run := by_name.get(name):
+            of = dataclasses.replace(run.network, path=path)
+            known = {each: run.measured[each] for each in ("dataset", "label_feature", "classes")}
+            measured = {**known, "split": run.config.data.validation_split, **measured}
+        entries.append(Accuracy(network=of, name=name, measured=measured, **values))
+    return entries
+
+
+def _name(model: str, training: str, seed: str | int, steps: str | int) -> Name:
+    """An augmentation means nothing before the first step."""
+    counts = int(steps) or training.startswith(WEIGHTS_LABEL)
+    return model, training if counts else UNTRAINED, int(seed), int(steps)
+
+
+def _fields(model: str, training: str, seed: int, steps: int) -> dict[str, Any]:
+    """What of a config the names say."""
+    known = {"seed": seed, "model.name": model, "train.steps": steps}
+    if training.startswith(WEIGHTS_LABEL):
+        return known | {"model.weights": training.removeprefix(WEIGHTS_LABEL)}
+    name, *policies = training.split(" + ")
+    return known | {"augment.name": name, "augment.policies": tuple(policies), "augment.mixing": ()}
+
+
+def _together(
+    runs: Sequence[Run], accuracy: Sequence[Accuracy], problems: Sequence[str]
+) -> Results:
+    """Tells the networks apart. Each counts once; all must have been measured alike."""
+    if not (runs or accuracy):
+        raise UserError("; ".join(problems))
+    rows = tell_apart(each.network for each in (*runs, *accuracy))
+    alike: dict[Any, Result] = {}
+    networks: dict[Any, Result] = {}
+    once: dict[type, dict[Any, Any]] = {Run: {}, Accuracy: {}}
+    for result in (*runs, *accuracy):
+        each = dataclasses.replace(result, row=rows[result.network.row])
+        for name in each.measured:
+            _check_alike(alike.setdefault((type(each), name), each), each)
+        earlier = networks.setdefault(each.network.key, each)
+        if len({earlier.network.parameters, each.network.parameters} - {""}) > 1:
+            raise _contradiction(earlier, each, "different parameters")
+        earlier = once[type(each)].setdefault(each.network.key, each)
+        if isinstance(each, Accuracy) and abs(each.top1 - earlier.top1) > _ROUNDING:
+            raise _contradiction(earlier, each, f"top1 {earlier.top1} and {each.top1}")
+    return Results(
+        accuracy=tuple(once[Accuracy].values()),
+        runs=tuple(once[Run].values()),
+        problems=tuple(problems),
+    )
+
+
+def _check_alike(first: Result, other: Result) -> None:
+    """Numbers on other images, grids or baselines cannot stand beside each other."""
+    different = []
+    for name in first.measured:
+        ours, theirs = first.measured[name], other.measured.get(name, first.measured[name])
+        if ours != theirs:
+            counts = (
+                (len(ours), len(theirs)) if isinstance(ours, list) else (repr(ours), repr(theirs))
+            )
+            same = counts[0] == counts[1]
+            different.append(name if same else f"{name} ({counts[0]} and {counts[1]})")
+    if different:
+        raise UserError(
+            f"{first.network.path} and {other.network.path} differ in {', '.join(different)}; "
+            "expected all networks on the same grid, images and permutation"
+        )
+
+
+def _contradiction(one: Result, other: Result, what: str) -> UserError:
+    return UserError(
+        f"{one.network.path} and {other.network.path} both hold {other.title}, with {what}; "
+        "expected one result a network"
+    )

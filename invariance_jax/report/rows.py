@@ -1,24 +1,107 @@
-"""Rows: what a line of a table and a colour of a figure stand for."""
+"""Rows: what tells the networks of a report apart, and in which part they differ.
+
+A row of a table stands for networks that are alike in all but their seed. Which fields tell two
+rows apart is found by comparing the configs of all networks.
+"""
 
 import dataclasses
+import pathlib
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
+from invariance_jax import spec
 from invariance_jax.augment import NAMES
-from invariance_jax.config import WEIGHTS_LABEL
+from invariance_jax.config import TRAINED_FIELDS, TRAINING_FIELDS, WEIGHTS_LABEL
+from invariance_jax.errors import UserError
 
 UNTRAINED = "untrained"
+MODEL, WEIGHTS, AUGMENTATION = "model.name", "model.weights", "augment"
+NO_AUGMENTATION = ("none",)
+
+Kind = Literal["untrained", "imported", "trained"]
+Part = Literal["architecture", "training", "data", "augmentation", "recipe", "subset"]
+
+_DATA = ("data.name", "data.train_split", "data.label_feature", "data.classes", "data.fraction")
+_SUBSET = "data.subset_seed"
+_PARTS: Mapping[str, Part] = {
+    MODEL: "architecture",
+    AUGMENTATION: "augmentation",
+    _SUBSET: "subset",
+    **dict.fromkeys(_DATA, "data"),
+}
+_STEPS = "train.steps"
+# The seed is averaged over, and on what accuracy is measured trains nothing.
+_COUNTED = TRAINING_FIELDS - {"seed", "data.validation_split"}
+# Without training, architecture and input count; which classes are seen is the measurement's.
+_SEEN = {MODEL} | (_COUNTED - TRAINED_FIELDS - {"data.classes", "data.label_feature"})
+
+# How a field is written where it tells rows apart; others with their name.
+_FORMATS = {
+    **dict.fromkeys(("model.dtype", "data.train_split"), "{}"),
+    **dict.fromkeys(("optimizer.name", "optimizer.schedule", "train.loss"), "{}"),
+    WEIGHTS: "from {}",
+    _SUBSET: "subset {}",
+    _STEPS: "{} steps",
+    "data.image_size": "{} px",
+    "train.batch_size": "batch {}",
+    "optimizer.learning_rate": "lr {}",
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A network and how it was trained; its seeds are averaged.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+    """What a result says of the network that was measured.
 
     Attributes:
-        model: Architecture, `resnet8`.
-        training: Augmentation it was trained with, or "untrained".
+        kind: "untrained"; "imported", with weights of a file and no step taken here; or "trained".
+        fields: The fields of its config that count, by path as in "optimizer.learning_rate"; not
+            the seed. "augment" is all of the augmentation. What a result does not say is missing.
+        seed: Its seed.
+        parameters: SHA-256 of its parameters; empty where the result does not say.
+        path: The result.
+    """
+
+    kind: Kind
+    fields: Mapping[str, Any]
+    seed: int
+    parameters: str
+    path: pathlib.Path
+
+    @property
+    def row(self) -> Hashable:
+        """What networks share that are averaged."""
+        fields = dict(self.fields)
+        if self.kind == "imported":  # the same weights, wherever their file stands
+            fields[WEIGHTS] = self.parameters or fields[WEIGHTS]
+        return self.kind, frozenset(fields.items())
+
+    @property
+    def key(self) -> Hashable:
+        """What tells it from all others; a seed draws nothing of imported weights."""
+        return self.row, None if self.kind == "imported" else self.seed
+
+    @property
+    def initial(self) -> Hashable:
+        """What decides, with the seed, how it was before training."""
+        return frozenset(item for item in self.fields.items() if item[0] in _SEEN)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """Networks that differ in their seed only.
+
+    Attributes:
+        model: The architecture, in the shortest form that no other one of the report has.
+        training: "untrained", the file of the weights, or the augmentation; then what else tells
+            it apart, as in "none, 25% of data, lr 0.1".
+        network: The first of the networks.
+        fields: Those in which the networks of the report differ, as far as this one has them.
     """
 
     model: str
     training: str
+    network: Network = dataclasses.field(compare=False)
+    fields: Mapping[str, Any] = dataclasses.field(compare=False)
 
     @property
     def label(self) -> str:
@@ -26,35 +109,234 @@ class Row:
         return f"{self.model}, {self.training}"
 
     @property
-    def sort_key(self) -> tuple[str, int, str]:
-        """By architecture; within one, untrained first, then the order of `augment.NAMES`."""
-        return self.model, training_rank(self.training), self.training
+    def augmentation(self) -> tuple[str, ...]:
+        """What it was trained with; empty for untrained and imported networks."""
+        return self.network.fields.get(AUGMENTATION, ())
+
+    @property
+    def sort_key(self) -> tuple[Any, ...]:
+        """By architecture; then untrained, the order of `augment.NAMES`, others; the most data."""
+        first = UNTRAINED if self.network.kind == UNTRAINED else (*self.augmentation, "")[0]
+        order, name = (UNTRAINED, *NAMES), _parsed(first)[0]
+        rank = order.index(name) if name in order else len(order)
+        fraction = self.network.fields.get("data.fraction", 1.0)
+        return self.model, rank, first, -fraction, self.training
 
 
-def make_row(model: str, augmentation: str, steps: int) -> Row:
-    """Makes the row that a result belongs to.
-
-    Args:
-        model: Architecture.
-        augmentation: What the config says; of no effect before the first step.
-        steps: Training steps done; 0 for a network that is untrained here.
-
-    Returns:
-        The row. Weights from a file were trained elsewhere: they keep their label.
-    """
-    trained = steps or augmentation.startswith(WEIGHTS_LABEL)
-    return Row(model, augmentation if trained else UNTRAINED)
-
-
-def training_rank(training: str) -> int:
-    """Where a training stands among others, from the least to the most augmented.
+def network(
+    values: Mapping[str, Any], *, steps: int, parameters: str, path: pathlib.Path
+) -> Network:
+    """Says what of a config tells its network apart.
 
     Args:
-        training: "untrained" or an augmentation, with or without options.
+        values: Fields of the config by path, not all of them where a result does not say more.
+        steps: Steps that the network was trained.
+        parameters: SHA-256 of its parameters; empty where the result does not say.
+        path: The result.
 
     Returns:
-        0 for untrained, then the position in `augment.NAMES`; unknown names come last.
+        The network. What an untrained one would have been trained with does not count.
     """
-    order = (UNTRAINED, *NAMES)
-    name = training.split("(")[0]
-    return order.index(name) if name in order else len(order)
+    if steps:
+        kind, counted = "trained", _COUNTED
+    else:
+        kind, counted = (
+            ("imported", _SEEN | {WEIGHTS}) if values.get(WEIGHTS) else (UNTRAINED, _SEEN)
+        )
+    fields = {path: _canonical(value) for path, value in values.items() if path in counted}
+    if steps:
+        parts = [fields.pop(f"augment.{name}") for name in ("name", "policies", "mixing")]
+        fields[AUGMENTATION] = (parts[0], *parts[1], *parts[2])
+        if steps != fields[_STEPS]:
+            fields[_STEPS] = f"{steps} of {fields[_STEPS]}"
+        if fields.get("data.fraction") == 1:  # all images, whatever the seed
+            del fields[_SUBSET]
+    seed = values["seed"]
+    return Network(kind=kind, fields=fields, seed=seed, parameters=parameters, path=path)
+
+
+def tell_apart(networks: Iterable[Network]) -> dict[Hashable, Row]:
+    """Makes the rows of a report.
+
+    Where rows differ in their data, the label says so. Other fields that go with the architecture,
+    as one learning rate for each, are not in the label; they stand in `Row.fields`.
+
+    Args:
+        networks: All of them.
+
+    Returns:
+        The row of each, by `Network.row`.
+    """
+    firsts: dict[Hashable, Network] = {}
+    for each in networks:
+        firsts.setdefault(each.row, each)
+    every = list(firsts.values())
+    paths = dict.fromkeys(path for each in every for path in each.fields)
+    texts = {path: _texts(path, _values(every, path)) for path in paths}
+    found = {key: _row(each, every, texts) for key, each in firsts.items()}
+    # At last: what was measured, and where it was found.
+    for detail in (lambda one: one.parameters[:8], lambda one: one.path):
+        labels = [row.label for row in found.values()]
+        for key, row in found.items():
+            if labels.count(row.label) > 1 and (text := detail(row.network)):
+                found[key] = dataclasses.replace(row, training=f"{row.training} ({text})")
+    return found
+
+
+def untrained_of(rows: Iterable[Row]) -> dict[Row, Row]:
+    """Finds what networks were before training.
+
+    Args:
+        rows: All rows.
+
+    Returns:
+        By trained or imported row, the untrained one of the same architecture and input.
+    """
+    rows = list(rows)
+    before = {row.network.initial: row for row in rows if row.network.kind == UNTRAINED}
+    return {
+        row: before[row.network.initial]
+        for row in rows
+        if row.network.kind != UNTRAINED and row.network.initial in before
+    }
+
+
+def differing_parts(one: Row, other: Row) -> set[Part]:
+    """Compares all fields of two trained, or two untrained networks.
+
+    Args:
+        one: A row.
+        other: Another one.
+
+    Returns:
+        The parts in which they differ. Which images a share of the data happens to hold is the
+        part "subset", of no account where the data differ otherwise.
+    """
+    ours, theirs = one.network.fields, other.network.fields
+    paths = {path for path in {*ours, *theirs} if ours.get(path) != theirs.get(path)}
+    if not paths.isdisjoint(_DATA):
+        paths.discard(_SUBSET)
+    return {_PARTS.get(path, "recipe") for path in paths}
+
+
+def _values(networks: Sequence[Network], path: str) -> list[Any]:
+    return list(dict.fromkeys(each.fields[path] for each in networks if path in each.fields))
+
+
+def _texts(path: str, values: Sequence[Any]) -> dict[Any, str]:
+    """How each value of a field is written in a label; "" for what needs no word."""
+    if path == AUGMENTATION:
+        forms = shortest_forms(each for value in values for each in value)
+        return {value: " + ".join(forms[each] for each in value) for value in values}
+    if path == "data.fraction":
+        return {value: "" if value == 1 else f"{100 * value:g}% of data" for value in values}
+    if path == "data.classes":
+        return {value: _of_classes(value) if value else "" for value in values}
+    short = dict(zip(values, values, strict=True))
+    if path == WEIGHTS:
+        short |= shortest_paths(filter(None, values))
+    elif all(isinstance(value, str) for value in values):
+        short |= shortest_forms(values)
+    if path == MODEL:
+        return short
+    form = _FORMATS.get(path, path.rpartition(".")[2].replace("_", " ") + " {}")
+    return {value: "" if text == "" else form.format(text) for value, text in short.items()}
+
+
+def _of_classes(classes: Sequence[int | str]) -> str:
+    few = len(classes) <= 5
+    return f"classes {', '.join(map(str, classes))}" if few else f"{len(classes)} classes"
+
+
+def _row(each: Network, every: Sequence[Network], texts: Mapping[str, Mapping[Any, str]]) -> Row:
+    def told(path: str) -> str:
+        return texts[path][each.fields[path]]
+
+    head = UNTRAINED
+    if each.kind == "imported":
+        head = WEIGHTS_LABEL + told(WEIGHTS).removeprefix("from ")
+    elif each.kind == "trained":
+        head = told(AUGMENTATION)
+    alike = [other for other in every if other.fields[MODEL] == each.fields[MODEL]]
+    differing = [path for path in each.fields if len(texts[path]) > 1]
+    extras = [
+        told(path)
+        for path in differing
+        if (path in _DATA or len(_values(alike, path)) > 1)
+        and path != AUGMENTATION
+        and (path, each.kind) != (WEIGHTS, "imported")
+    ]
+    return Row(
+        model=told(MODEL),
+        training=", ".join((head, *filter(None, (*extras,)))),
+        network=each,
+        fields={path: each.fields[path] for path in differing},
+    )
+
+
+def shortest_forms(texts: Iterable[str]) -> dict[str, str]:
+    """Leaves out the options that every form of a name has.
+
+    Args:
+        texts: Names with options, as `spec.parse` reads them; others stay as they are.
+
+    Returns:
+        Every text's shortest form that no other text has.
+
+    Examples:
+        >>> list(shortest_forms(["vit(d=4, p=2)", "vit(d=4)", "resnet18(stem='cifar')"]).values())
+        ['vit(p=2)', 'vit', 'resnet18']
+    """
+    parsed = {text: _parsed(text) for text in texts}
+    found = {}
+    for text, (name, options) in parsed.items():
+        others = [other for its_name, other in parsed.values() if its_name == name]
+        told = {
+            key: value
+            for key, value in options.items()
+            if not all(key in other and other[key] == value for other in others)
+        }
+        found[text] = _spelled(name, told)
+    return found
+
+
+def shortest_paths(paths: Iterable[str]) -> dict[str, str]:
+    """Keeps the last parts of paths, as many as tell them apart.
+
+    Args:
+        paths: The paths.
+
+    Returns:
+        Every path's end that no other path has.
+
+    Examples:
+        >>> list(shortest_paths(["a1/model.npz", "hub/a2/model.npz", "x/b.npz"]).values())
+        ['a1/model.npz', 'a2/model.npz', 'b.npz']
+    """
+    parts = {path: pathlib.PurePath(path).parts for path in paths}
+    found = {}
+    for path, own in parts.items():
+        count = 1
+        while count < len(own) and [x[-count:] for x in parts.values()].count(own[-count:]) > 1:
+            count += 1
+        found[path] = str(pathlib.PurePath(*own[-count:]))
+    return found
+
+
+def _canonical(value: Any) -> Any:
+    """The same with one spelling for each named thing with options."""
+    if isinstance(value, tuple):
+        return tuple(_canonical(each) for each in value)
+    return _spelled(*_parsed(value)) if isinstance(value, str) else value
+
+
+def _parsed(text: str) -> tuple[str, dict[str, Any]]:
+    try:
+        return spec.parse(text)
+    except UserError:
+        return text, {}
+
+
+def _spelled(name: str, options: Mapping[str, Any]) -> str:
+    inner = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    return f"{name}({inner})" if inner else name

@@ -1,15 +1,25 @@
-"""How every figure looks: one colour a training, one line style, marker and hatch a model."""
+"""How every figure looks, and how it is saved; no display is needed."""
 
 import contextlib
-import dataclasses
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
-import matplotlib
-import matplotlib.style
-from matplotlib.figure import Figure
+# A notebook tells every program that it starts how to show figures, in words that may mean nothing
+# to another installation. To save figures needs none of it.
+_shown_by = os.environ.pop("MPLBACKEND", None)
+import matplotlib  # noqa: E402
 
-from invariance_jax.report.rows import UNTRAINED, Row, training_rank
+if _shown_by is not None:
+    os.environ["MPLBACKEND"] = _shown_by
+    with contextlib.suppress(ValueError):
+        matplotlib.rcParams["backend"] = _shown_by
+import matplotlib.style  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from invariance_jax.report.rows import UNTRAINED, Row  # noqa: E402
 
 # Colours of Okabe and Ito and of Tol ("muted"), told apart by colour-blind readers. The first
 # ones belong to fixed trainings, so that reports can be compared; others take the rest in order.
@@ -22,114 +32,49 @@ _FIXED = {
     "random_resized_crop_flip": "#D55E00",
 }
 _SPARE = ("#56B4E9", "#882255", "#F0E442", "#332288", "#999933", "#AA4499", "#44AA99", "#661100")
-LINES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo", "----")
-PNG_DOTS_PER_INCH = 200
-
-_SETTINGS = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#DDDDDD",
-    "grid.linewidth": 0.6,
-    "hatch.linewidth": 0.6,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 3.5,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    # Text in PDF stays text that journals accept (TrueType, not Type 3).
-    "pdf.fonttype": 42,
-}
 
 
-@contextlib.contextmanager
-def settings() -> Iterator[None]:
+def settings() -> contextlib.AbstractContextManager[None]:
     """Matplotlib's settings while figures are made and saved; restored afterwards.
 
     Starts from matplotlib's defaults, so that a user's own matplotlibrc changes nothing.
 
-    Yields:
-        Nothing.
+    Returns:
+        The context to draw in.
     """
-    with matplotlib.style.context(["default", _SETTINGS]):
-        yield
+    return matplotlib.style.context(["default", pathlib.Path(__file__).parent / "figure.mplstyle"])
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Look:
-    """What tells rows apart, the same in every figure of a report.
-
-    Attributes:
-        colours: Colour, "#RRGGBB", by training.
-        lines: Line style by model.
-        markers: Marker by model.
-        hatches: Hatch of bars and boxes by model.
-    """
-
-    colours: Mapping[str, str]
-    lines: Mapping[str, str]
-    markers: Mapping[str, str]
-    hatches: Mapping[str, str]
-
-
-def look(rows: Iterable[Row]) -> Look:
-    """Gives every training a colour, and every model a line style, a marker and a hatch.
+def colours(rows: Iterable[Row]) -> dict[str, str]:
+    """Gives every training a colour, the same in every figure of a report.
 
     Args:
         rows: All rows of the report, repeats allowed.
 
     Returns:
-        The look.
+        "#RRGGBB" by `Row.training`.
     """
-    rows = list(rows)
-    trainings = sorted({row.training for row in rows}, key=lambda n: (training_rank(n), n))
-    models = sorted({row.model for row in rows})
+    ordered = sorted(rows, key=lambda row: row.sort_key[1:])
+    trainings = dict.fromkeys(row.training for row in ordered)
     others = [name for name in trainings if name not in _FIXED]
     free = [*_SPARE, *(colour for name, colour in _FIXED.items() if name not in trainings)]
-    colours = {name: _FIXED[name] for name in trainings if name in _FIXED}
-    colours |= {name: free[i % len(free)] for i, name in enumerate(others)}
-    lines, markers, hatches = (
-        {name: styles[i % len(styles)] for i, name in enumerate(models)}
-        for styles in (LINES, MARKERS, HATCHES)
-    )
-    return Look(colours=colours, lines=lines, markers=markers, hatches=hatches)
+    found = {name: free[i % len(free)] for i, name in enumerate(others)}
+    return found | {name: _FIXED[name] for name in trainings if name in _FIXED}
 
 
-def save_png(figure: Figure) -> bytes:
-    """Draws a figure as PNG.
+def save(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
+    """Draws a figure as a file.
 
     Args:
         figure: What to draw.
+        kind: "png" for pages, "pdf" for papers.
 
     Returns:
         The file's bytes, the same each time.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=PNG_DOTS_PER_INCH, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def save_pdf(figure: Figure) -> bytes:
-    """Draws a figure as PDF, for papers.
-
-    Args:
-        figure: What to draw.
-
-    Returns:
-        The file's bytes, the same each time.
-    """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}}[kind]
+    figure.savefig(buffer, format=kind, metadata=undated)
     return buffer.getvalue()
 
 

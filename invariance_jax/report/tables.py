@@ -1,112 +1,171 @@
-"""Small aligned tables for the terminal, at most 100 columns wide."""
+"""Tables as text, for the page and the terminal."""
 
+import dataclasses
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from invariance_jax.report import summaries
-from invariance_jax.report.load import Results
+import numpy as np
+import xarray as xr
+
+from invariance_jax.report import style, summaries
+from invariance_jax.report.answers import effects
+from invariance_jax.report.load import Accuracy, Results, Run
 
 WIDTH = 100
 _GAP = 2
 
 
-def accuracy_text(results: Results) -> str:
-    """Accuracy by model and training, in percent.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table.
 
-    Args:
-        results: From `load.read`, with accuracy.
-
-    Returns:
-        Lines of at most 100 characters, without a newline at the end.
+    Attributes:
+        columns: Cells by the column's name.
+        left: How many columns, from the first, hold text; numbers are flush right.
     """
-    table = summaries.accuracy(results.accuracy)
-    body = [
-        (
-            str(table["model"].values[i]),
-            str(table["training"].values[i]),
-            str(int(table["seeds"].values[i])),
-            f"{table['steps'].values[i]:.0f}",
-            number(
-                100 * table["mean"].values[i], 100 * table["standard_error"].values[i], "{:z.1f}"
-            ),
+
+    columns: Mapping[str, Sequence[str]]
+    left: int = 2
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """Its rows, without the names."""
+        return list(zip(*self.columns.values(), strict=True))
+
+    def to_text(self) -> str:
+        """Lines for the terminal; labels that would make one longer than 100 are shortened."""
+        widths = [max(map(len, (name, *cells))) for name, cells in self.columns.items()]
+        while sum(widths) + _GAP * (len(widths) - 1) > WIDTH and max(widths[: self.left]) > 8:
+            widths[widths.index(max(widths[: self.left]))] -= 1
+        return "\n".join(
+            (" " * _GAP)
+            .join(
+                _shortened(cell, width).ljust(width) if i < self.left else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            .rstrip()
+            for row in (tuple(self.columns), *self.rows)
         )
-        for i in range(table.sizes["row"])
-    ]
-    return align(("model", "training", "seeds", "steps", "top-1 %"), body, left=2)
 
 
-def invariance_text(results: Results) -> str:
-    """Relative invariance (cosine) by model and training, averaged in groups of transforms.
-
-    Args:
-        results: From `load.read`, with invariance.
-
-    Returns:
-        Lines of at most 100 characters, without a newline at the end.
-    """
-    table = summaries.grouped_invariance(results.runs)
-    body = [
-        (
-            str(table["model"].values[i]),
-            str(table["training"].values[i]),
-            *(
-                number(mean, error, "{:z.2f}")
-                for mean, error in zip(
-                    table["mean"].values[i], table["standard_error"].values[i], strict=True
-                )
-            ),
-        )
-        for i in range(table.sizes["row"])
-    ]
-    return align(("model", "training", *summaries.GROUPS), body, left=2)
-
-
-def number(mean: float, standard_error: float, form: str) -> str:
-    """Writes a value, with its standard error where there is one.
-
-    Args:
-        mean: The value.
-        standard_error: Its standard error, or NaN.
-        form: How to write both, as in `"{:z.2f}"`.
-
-    Returns:
-        `0.71` or `0.71 ±0.02`.
-    """
-    text = form.format(mean)
-    return text if math.isnan(standard_error) else f"{text} ±{form.format(standard_error)}"
-
-
-def align(header: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
-    """Sets rows in columns; labels that would make a line longer than 100 are shortened.
-
-    Args:
-        header: Names of the columns.
-        body: Rows of as many cells.
-        left: How many columns, from the first, hold labels; they are flush left, others right.
-
-    Returns:
-        The lines, joined.
-    """
-    rows = [header, *body]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    while sum(widths) + _GAP * (len(widths) - 1) > WIDTH and max(widths[:left]) > 8:
-        longest = max(range(left), key=lambda i: widths[i])
-        widths[longest] -= 1
-    lines = [
-        (" " * _GAP)
-        .join(
-            _shorten(cell, width).ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        .rstrip()
-        for row in rows
-    ]
-    return "\n".join(lines)
-
-
-def _shorten(label: str, width: int) -> str:
+def _shortened(label: str, width: int) -> str:
     """Cuts the middle out: names of variants often differ at the end."""
     if len(label) <= width:
         return label
     tail = (width - 3) // 2
     return f"{label[: width - 3 - tail]}...{label[-tail:]}"
+
+
+def accuracy(entries: Sequence[Accuracy]) -> Table:
+    """Accuracy of every row, in percent.
+
+    Args:
+        entries: One entry a network; at least one.
+
+    Returns:
+        The table; without top-5 accuracy where it is known of no network.
+    """
+    table = summaries.accuracy(entries)
+    columns = _labels(table) | {
+        "steps": [f"{x:,.0f}" for x in table["steps"].values],
+        "seconds": [f"{x:,.0f}" for x in table["seconds"].values],
+        "top-1 %": _numbers(100 * table, "{:z.1f}"),
+    }
+    if table["top5"].notnull().any():
+        known = [(x, math.isnan(x)) for x in 100 * table["top5"].values]
+        columns["top-5 %"] = ["-" if missing else f"{x:.1f}" for x, missing in known]
+    return Table(columns)
+
+
+def invariance(table: xr.Dataset) -> Table:
+    """Relative invariance of every row.
+
+    Args:
+        table: From `summaries.invariance` or `summaries.grouped_invariance`.
+
+    Returns:
+        The table, a column a transform or group.
+    """
+    names = table[table["mean"].dims[1]]
+    cells = [_numbers(table.sel({names.name: name}), "{:z.2f}") for name in names]
+    return Table(_labels(table) | dict(zip(map(style.words, names.values), cells, strict=True)))
+
+
+def of_effects(runs: Sequence[Run]) -> Table:
+    """Rows that differ in one part only, compared.
+
+    Args:
+        runs: One entry a network; at least one.
+
+    Returns:
+        The table, a line a comparison.
+    """
+    found = effects(runs)
+    columns = {
+        "part": [each.part for each in found],
+        "compared": [each.changed.label for each in found],
+        "with": [each.reference.label for each in found],
+        "mean change": [f"{each.change:+z.2f}" for each in found],
+        "mean absolute change": [f"{each.size:.2f}" for each in found],
+        "higher on": [f"{each.raised} of 13" for each in found],
+    }
+    return Table(columns, left=3)
+
+
+def differences(results: Results) -> Table:
+    """Every field in which the rows differ, written in full.
+
+    Args:
+        results: From `load.read`.
+
+    Returns:
+        The table; nothing where a row has no such field.
+    """
+    rows = dict.fromkeys(each.row for each in (*results.runs, *results.accuracy))
+    fields = dict.fromkeys(name for row in rows for name in row.fields)
+    labels = {"model": [row.model for row in rows], "training": [row.training for row in rows]}
+    cells = {name: [_written(row.fields.get(name, "")) for row in rows] for name in fields}
+    return Table(labels | cells, left=2 + len(cells))
+
+
+def _written(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def provenance(runs: Sequence[Run]) -> Table:
+    """Where every number comes from.
+
+    Args:
+        runs: One entry a network; at least one.
+
+    Returns:
+        The table, a line a network.
+    """
+    said = [run.data.attrs for run in runs]
+    versions = [json.loads(each["versions"]).items() for each in said]
+    columns = {
+        "model": [run.row.model for run in runs],
+        "training": [run.row.training for run in runs],
+        "dataset": [f"{each['dataset']} ({each['split']})" for each in said],
+        "versions": [", ".join(map(" ".join, each)) for each in versions],
+        "seed": [str(run.network.seed) for run in runs],
+        "steps": [f"{run.steps:,}" for run in runs],
+        "images": [f"{run.data.sizes['image']:,}" for run in runs],
+        "parameters": [run.network.parameters[:12] for run in runs],
+    }
+    return Table(columns, left=4)
+
+
+def _labels(table: xr.Dataset) -> dict[str, list[str]]:
+    return {name: list(map(str, table[name].values)) for name in ("model", "training", "seeds")}
+
+
+def _numbers(table: xr.Dataset, form: str) -> list[str]:
+    """Means, with their standard errors where there are several seeds: `0.71 ±0.02`."""
+    pairs = zip(table["mean"].values, table["standard_error"].values, strict=True)
+    return [
+        form.format(mean) + ("" if np.isnan(error) else f" ±{form.format(error)}")
+        for mean, error in pairs
+    ]

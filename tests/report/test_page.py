@@ -1,15 +1,18 @@
 """The page: whole, self-contained, escaped, readable without sight."""
 
 import base64
+import contextlib
 import html.parser
 import re
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from invariance_jax import report
 from invariance_jax.errors import UserError
-from invariance_jax.report import style, writer
+from invariance_jax.report import charts, load, style
+from invariance_jax.report import page as page_of
 
 FIGURES = (
     "sources",
@@ -29,7 +32,7 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.open, self.tags, self.text = [], [], []
+        self.path, self.open, self.tags, self.text = path, [], [], []
         self.source = path.read_text(encoding="utf-8")
         self.feed(self.source)
         self.close()
@@ -52,9 +55,20 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture(scope="module", autouse=True)
 def coarse():
-    """Fewer pixels: nothing here looks at them."""
+    """Few pixels, and nothing moved apart: nothing here looks at them."""
+    fine = style.settings
+
+    @contextlib.contextmanager
+    def settings():
+        with fine(), matplotlib.rc_context({"savefig.dpi": 20}):
+            yield
+
+    def without_layout(*, figsize, layout=None):
+        return Figure(figsize=figsize)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "PNG_DOTS_PER_INCH", 30)
+        patch.setattr(style, "settings", settings)
+        patch.setattr(charts, "Figure", without_layout)
         yield
 
 
@@ -62,7 +76,10 @@ def coarse():
 def output(study, tmp_path_factory):
     folder = tmp_path_factory.mktemp("output")
     images = np.random.default_rng(0).random((13, 10, 8, 8, 3))
-    path = report.write([study.path], folder, examples=images, command="make <it> again")
+    results = load.read([study.path])
+    path = page_of.write(
+        results, folder, example=images, notes=["a <file> is damaged"], command="make <it> again"
+    )
     assert path == folder / "report.html"
     return folder
 
@@ -108,41 +125,64 @@ def test_page_is_in_order(page):
     assert len(set(identifiers)) == len(identifiers)
     # Each table scrolls inside a container of its own.
     assert (
-        len(page.all("table")) == len([d for d in page.all("div") if d["class"] == "scroll"]) == 6
+        len(page.all("table")) == len([d for d in page.all("div") if d["class"] == "scroll"]) == 7
     )
 
 
 def test_page_holds_statements_numbers_and_provenance(page):
     text = " ".join(" ".join(page.text).split())
     for words in (
-        "In these models, training data moves invariance most.",
+        "In these models, training moves invariance most.",
         "4 of 4 trained models are more invariant to small translations",
         "resnet8 trained with translate is more invariant",
         "measured on 40 images of digits (test)",
         "(baseline − transformed) / (baseline + 10",  # noqa: RUF001
-        "resnet8-tran",  # the first twelve characters of a parameter hash
         "jax 1.2.3",
         '"name": "vit_mu8"',
         "make <it> again",
+        "a <file> is damaged",
         "90.0",
+        "augment",  # a field in which they differ
     ):
         assert words in text
 
 
-def test_names_are_escaped(folder, tmp_path):
-    folder.add("<b>evil</b>", "none", config='{"x": "</pre><script>"}')
-    folder.add_accuracy(("<b>evil</b>", "none", 0, 0.5, 10, 1.0))
-    page = Page(report.write([folder.path], tmp_path / "output"))
-    assert "<b>evil" not in page.source
-    assert "<script" not in page.source
-    assert "&lt;b&gt;evil" in page.source
-    assert (tmp_path / "output/figures/by_magnitude_b_evil_b.png").is_file()
+def test_parameters_are_named(page, study):
+    text = " ".join(page.text)
+    for run in load.read([study.path]).runs:
+        assert run.network.parameters[:12] in text
+
+
+@pytest.fixture(scope="module")
+def lone(tmp_path_factory, make_folder):
+    """The page of one network with a name that must be escaped."""
+    folder = make_folder(tmp_path_factory.mktemp("lone"))
+    folder.add("<b>evil</b></pre><script>", "none")
+    output = tmp_path_factory.mktemp("output")
+    return Page(page_of.write(load.read([folder.path]), output))
+
+
+def test_names_are_escaped(lone):
+    assert "<b>evil" not in lone.source
+    assert "<script" not in lone.source
+    assert "&lt;b&gt;evil" in lone.source
+    assert (lone.path.parent / "figures/by_magnitude_b_evil_b_pre_script.png").is_file()
+
+
+def test_one_model_alone_has_neither_gap_nor_accuracy(lone):
+    names = ["sources", "small_translations", "by_magnitude_b_evil_b_pre_script"]
+    assert [each["id"] for each in lone.all("figure")] == [*names, "boxes_by_magnitude"]
+    text = "".join(lone.text)
+    for absent in ("Make this page again", "Fields of the configs", "What training adds"):
+        assert absent not in text
+    assert all(each.get("class") != "problems" for each in lone.all("ul"))
 
 
 def test_accuracy_alone_makes_a_page_and_the_same_one_each_time(folder, tmp_path):
-    folder.add_accuracy(("resnet8", "none", 0, 0.5, 10, 1.0))
+    folder.add_accuracy("resnet8", "none", 0.5)
+    results = load.read([folder.path])
     first, second = (
-        report.write([folder.path], tmp_path / name, command="again").read_bytes()
+        page_of.write(results, tmp_path / name, command="again").read_bytes()
         for name in ("one", "two")
     )
     assert first == second
@@ -151,36 +191,22 @@ def test_accuracy_alone_makes_a_page_and_the_same_one_each_time(folder, tmp_path
     assert "relative invariance" not in page.source
 
 
-def test_one_model_alone_has_neither_gap_nor_accuracy(folder, tmp_path):
-    folder.add("resnet8", "none")
-    page = Page(report.write([folder.path], tmp_path / "output"))
-    names = ["sources", "small_translations", "by_magnitude_resnet8", "boxes_by_magnitude"]
-    assert [each["id"] for each in page.all("figure")] == names
-    call = f'report.write(["{folder.path}"], "{tmp_path / "output"}")'
-    assert f"python -c 'from invariance_jax import report; {call}'" in "".join(page.text)
-
-
 def test_a_failure_leaves_the_earlier_page(folder, tmp_path, monkeypatch):
-    folder.add_accuracy(("resnet8", "none", 0, 0.5, 10, 1.0))
-    path = report.write([folder.path], tmp_path / "output")
+    folder.add_accuracy("resnet8", "none", 0.5)
+    results = load.read([folder.path])
+    path = page_of.write(results, tmp_path / "output")
     before = path.read_bytes()
 
     def fail(*_):
         raise RuntimeError("no more space")
 
-    monkeypatch.setattr(writer.page, "render", fail)
+    monkeypatch.setattr(page_of.answers, "answer", fail)
     with pytest.raises(RuntimeError, match="no more space"):
-        report.write([folder.path], tmp_path / "output")
+        page_of.write(results, tmp_path / "output")
     assert path.read_bytes() == before
-
-
-def test_wrong_results_write_nothing(tmp_path):
-    with pytest.raises(UserError, match="is not a folder"):
-        report.write([tmp_path / "absent"], tmp_path / "output")
-    assert not (tmp_path / "output").exists()
 
 
 def test_wrong_examples_write_nothing(study, tmp_path):
     with pytest.raises(UserError, match="examples has shape"):
-        report.write([study.path], tmp_path / "output", examples=np.zeros((2, 2)))
+        page_of.write(load.read([study.path]), tmp_path / "output", example=np.zeros((2, 2)))
     assert not (tmp_path / "output").exists()

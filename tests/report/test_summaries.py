@@ -7,7 +7,6 @@ import pytest
 
 from invariance_jax.errors import UserError
 from invariance_jax.report import load, summaries
-from invariance_jax.report.effects import effects, part_sizes
 from invariance_jax.transforms import TRANSFORMS
 
 NAMES = tuple(TRANSFORMS)
@@ -61,7 +60,7 @@ def test_gap_is_trained_minus_untrained_of_the_same_architecture(folder):
     folder.add("vit_mu8", "none", steps=0, level=0.9)
     folder.add("vit_mu8", "none", level=0.8)
     folder.add("lone", "none", level=0.3)
-    gap = summaries.invariance_gap(summaries.invariance(load.read([folder.path]).runs))
+    gap = summaries.invariance_gap(load.read([folder.path]).runs)
     assert gap["row"].values.tolist() == ["resnet8, none", "vit_mu8, none"]
     resnet, vit = gap["mean"].values
     expected = np.zeros(13)
@@ -75,7 +74,7 @@ def test_gap_adds_standard_errors_in_squares(folder):
     for seed, (before, after) in enumerate(((0.1, 0.5), (0.3, 0.9))):
         folder.add("resnet8", "none", seed=seed, steps=0, level=before)
         folder.add("resnet8", "none", seed=seed, level=after)
-    gap = summaries.invariance_gap(summaries.invariance(load.read([folder.path]).runs))
+    gap = summaries.invariance_gap(load.read([folder.path]).runs)
     np.testing.assert_allclose(gap["mean"].values, 0.5, atol=3e-3)
     np.testing.assert_allclose(gap["standard_error"].values, math.hypot(0.1, 0.2), atol=3e-3)
 
@@ -106,39 +105,20 @@ def test_small_translations_use_two_magnitudes_of_both_directions(folder):
 
 
 def test_accuracy_is_averaged_over_seeds(folder):
-    folder.add_accuracy(
-        ("resnet8", "none", 0, 0.8, 100, 10.0),
-        ("resnet8", "none", 1, 0.9, 100, 20.0),
-        ("resnet8", "none", 0, 0.1, 0, 0.0),
-    )
+    folder.add_accuracy("resnet8", "none", 0.8, top5=0.9)
+    folder.add_accuracy("resnet8", "none", 0.9, seed=1, attrs={"seconds": 20.0})
+    folder.add_accuracy("resnet8", "none", 0.1, steps=0)
     table = summaries.accuracy(load.read([folder.path]).accuracy)
     assert table["row"].values.tolist() == ["resnet8, untrained", "resnet8, none"]
     np.testing.assert_allclose(table["mean"].values, [0.1, 0.85])
     np.testing.assert_allclose(table["standard_error"].values, [np.nan, 0.05])
+    np.testing.assert_allclose(table["top5"].values, [1.0, 0.95])
     np.testing.assert_allclose(table["seconds"].values, [0, 15])
-
-
-def test_effects_compare_rows_that_differ_in_one_part(folder):
-    folder.add("resnet8", "none", steps=0, level=_levels(rotate=0.1, solarize=0.7))
-    folder.add("resnet8", "none", level=_levels(rotate=0.36, solarize=0.57))
-    folder.add("resnet8", "translate", level=_levels(rotate=0.36, solarize=0.57))
-    folder.add("vit_mu8", "translate", level=_levels(rotate=0.1, solarize=0.57))
-    found = effects(summaries.invariance(load.read([folder.path]).runs))
-    names = [(each.part, each.changed.label, each.reference.label) for each in found]
-    assert names == [
-        ("architecture", "resnet8, translate", "vit_mu8, translate"),
-        ("training data", "resnet8, none", "resnet8, untrained"),
-        ("augmentation", "resnet8, translate", "resnet8, none"),
-    ]
-    data = found[1]
-    # +.26 for rotate and -.13 for solarize, of 13 transforms.
-    assert data.change == pytest.approx(0.01, abs=3e-3)
-    assert data.size == pytest.approx(0.03, abs=3e-3)
-    assert list(part_sizes(found)) == ["training data", "architecture", "augmentation"]
+    np.testing.assert_allclose(table["steps"].values, [0, 500])
 
 
 def test_no_results_are_named():
     with pytest.raises(UserError, match="no invariance results"):
-        summaries.medians([])
+        summaries.invariance([])
     with pytest.raises(UserError, match="no accuracy results"):
         summaries.accuracy([])

@@ -1,0 +1,371 @@
+"""What the results say, in numbers and in plain sentences: pure functions.
+
+Which part moves invariance most? Are trained networks more invariant to small translations? What
+does augmentation do to accuracy? The opposite results give the opposite sentences.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from invariance_jax.report import summaries
+from invariance_jax.report.load import Results, Run
+from invariance_jax.report.rows import NO_AUGMENTATION, Part, Row, differing_parts, untrained_of
+
+# What it takes to judge each part; of the recipe nothing is said where it was not varied.
+PARTS: dict[Part, str] = {
+    "architecture": "it takes two architectures with the same training",
+    "training": "it takes one architecture both untrained and trained with none",
+    "data": "it takes one architecture trained in the same way on more and on fewer images",
+    "augmentation": "it takes one architecture trained with none and with an augmentation",
+    "recipe": "",
+}
+# Two sizes nearer than what two printed decimals can show are called equal.
+RESOLUTION = 0.01
+# A share of images further than this many standard errors from one half is no coin flip, and a
+# difference larger than this many of its standard errors is not seed noise.
+STANDARD_ERRORS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """Two rows that differ in one part only.
+
+    Attributes:
+        part: What differs.
+        changed: One row.
+        reference: The row it is compared with.
+        change: Mean over the 13 transforms of (changed - reference) relative invariance.
+        size: Mean over the transforms of the absolute differences, so that gains and losses do
+            not cancel.
+        raised: On how many transforms `changed` is above `reference`.
+    """
+
+    part: Part
+    changed: Row
+    reference: Row
+    change: float
+    size: float
+    raised: int
+
+
+def pairs(rows: Iterable[Row]) -> list[tuple[Part, Row, Row]]:
+    """Finds all pairs of rows that differ in one part only.
+
+    Args:
+        rows: The rows, each once.
+
+    Returns:
+        Part, changed row, reference, in the order of `PARTS`. "training": trained with no
+        augmentation, or elsewhere, against untrained. "augmentation": with one against without.
+        "architecture" (both untrained, or trained alike), "data" and "recipe": the others, of
+        those that were trained here.
+    """
+    ordered = sorted(set(rows), key=lambda row: row.sort_key)
+    found: list[tuple[Part, Row, Row]] = [
+        ("training", row, before)
+        for row, before in untrained_of(ordered).items()
+        if row.augmentation in ((), NO_AUGMENTATION)
+    ]
+    for first, second in itertools.combinations(ordered, 2):
+        parts = differing_parts(first, second)
+        # How imported networks were trained is not known.
+        if len(parts) != 1 or not first.network.kind == second.network.kind != "imported":
+            continue
+        (part,) = parts
+        if part == "architecture":
+            found.append((part, first, second))
+        elif part in ("data", "recipe") or first.augmentation == NO_AUGMENTATION:
+            found.append((part, second, first))
+    return [pair for part in PARTS for pair in found if pair[0] == part]
+
+
+def effects(runs: Sequence[Run]) -> list[Effect]:
+    """Compares all pairs of rows that differ in one part only.
+
+    Args:
+        runs: One entry a network; at least one.
+
+    Returns:
+        The comparisons, as `pairs` has them.
+    """
+    table = summaries.invariance(runs)["mean"]
+    found = []
+    for part, changed, reference in pairs(run.row for run in runs):
+        difference = table.sel(row=changed.label).values - table.sel(row=reference.label).values
+        found.append(
+            Effect(
+                part=part,
+                changed=changed,
+                reference=reference,
+                change=float(difference.mean()),
+                size=float(np.abs(difference).mean()),
+                raised=int((difference > 0).sum()),
+            )
+        )
+    return found
+
+
+def part_sizes(comparisons: Sequence[Effect]) -> dict[Part, float]:
+    """Mean size of the comparisons of each part.
+
+    Args:
+        comparisons: From `effects`.
+
+    Returns:
+        Size by part, the largest first; parts without a comparison are left out.
+    """
+    sizes: dict[Part, list[float]] = {}
+    for each in comparisons:
+        sizes.setdefault(each.part, []).append(each.size)
+    means = {part: float(np.mean(values)) for part, values in sizes.items()}
+    return dict(sorted(means.items(), key=lambda item: -item[1]))
+
+
+def source_statements(runs: Sequence[Run]) -> list[str]:
+    """Which part moves invariance most?
+
+    Args:
+        runs: One entry a network; at least one.
+
+    Returns:
+        The answer first, then one sentence a part with its comparisons.
+    """
+    comparisons = effects(runs)
+    sizes = part_sizes(comparisons)
+    if not sizes:
+        return [
+            "No two models differ in one part only, so the sources of invariance cannot be told "
+            "apart."
+        ]
+    names = list(sizes)
+    listed = "; ".join(_size(part, size, comparisons) for part, size in sizes.items())
+    if len(names) == 1:
+        first = f"Only {names[0]} can be judged from these models"
+    elif sizes[names[0]] - sizes[names[1]] > RESOLUTION:
+        first = f"In these models, {names[0]} moves invariance most"
+    else:
+        first = f"In these models, {names[0]} and {names[1]} move invariance about equally"
+    sentences = [
+        f"{first}. Mean absolute change of relative invariance over the 13 transforms: {listed}."
+    ]
+    for part, needed in PARTS.items():
+        chosen = [each for each in comparisons if each.part == part]
+        if chosen:
+            changes = "; ".join(f"{_subject(each)} {each.change:+z.2f}" for each in chosen)
+            sentences.append(f"{part.capitalize()}, mean change: {changes}.")
+        elif needed:
+            sentences.append(f"{part.capitalize()}: not judged; {needed}.")
+    return sentences
+
+
+def _size(part: Part, size: float, comparisons: Sequence[Effect]) -> str:
+    if part == "architecture":  # which of two architectures comes first means nothing
+        return f"{part} {size:.2f}"
+    change = np.mean([each.change for each in comparisons if each.part == part])
+    return f"{part} {size:.2f} (mean change {change:+z.2f})"
+
+
+def _subject(each: Effect) -> str:
+    changed, reference = each.changed, each.reference
+    if each.part == "architecture":
+        return f"{changed.model} against {reference.model}, {changed.training},"
+    return f"{changed.label} against {reference.training},"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A trained row against the untrained row of its architecture, at small translations.
+
+    Attributes:
+        row: The trained row.
+        trained: Its relative invariance, at most 1: median over images, mean over seeds.
+        untrained: That of the untrained row.
+        standard_error: Of the difference over seeds; NaN if either row has one seed.
+        share: Share of images, 0 to 1, on which the trained row is the more invariant.
+        images: How many images.
+    """
+
+    row: Row
+    trained: float
+    untrained: float
+    standard_error: float
+    share: float
+    images: int
+
+    @property
+    def difference(self) -> float:
+        """Trained minus untrained."""
+        return self.trained - self.untrained
+
+    @property
+    def verdict(self) -> int:
+        """1 more invariant, -1 less invariant, 0 no clear difference.
+
+        Clear is a difference whose sign most images share (more than chance alone explains) and
+        which exceeds the noise of the seeds where that is known.
+        """
+        # A comparison with NaN is false.
+        if abs(self.difference) <= STANDARD_ERRORS * self.standard_error:
+            return 0
+        chance = STANDARD_ERRORS * math.sqrt(0.25 / self.images)
+        sign = 1 if self.difference > 0 else -1
+        return sign if sign * self.difference > 0 and sign * (self.share - 0.5) > chance else 0
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in words, with its numbers."""
+        row, model = self.row, self.row.model
+        what = {1: "is more", 0: "is NOT clearly more", -1: "is NOT more but less"}[self.verdict]
+        how = f"with {row.training}"
+        if row.augmentation == NO_AUGMENTATION:
+            how = "without augmentation" + row.training.removeprefix("none")
+        trained = "" if row.network.kind == "imported" else "trained "
+        error = "" if math.isnan(self.standard_error) else f" ±{self.standard_error:.2f}"
+        return (
+            f"{model} {trained}{how} {what} invariant to small translations than untrained "
+            f"{model}: {self.trained:z.2f} against {self.untrained:z.2f} "
+            f"({self.difference:+z.2f}{error}; the higher of the two on {100 * self.share:.0f}% "
+            f"of {self.images} images)."
+        )
+
+
+def small_translations(runs: Sequence[Run]) -> list[Comparison]:
+    """Compares every trained row with the untrained row of its architecture.
+
+    Args:
+        runs: One entry a network; at least one.
+
+    Returns:
+        One comparison a trained row whose architecture has an untrained row.
+    """
+    by_run = summaries.small_translation_by_image(runs)
+    table = summaries.over_seeds(by_run.median("image"))
+    by_image = summaries.over_seeds(by_run)["mean"]
+    found = []
+    for row, before in untrained_of(dict.fromkeys(run.row for run in runs)).items():
+        both = table.sel(row=[row.label, before.label])
+        ours, theirs = by_image.sel(row=both["row"]).values
+        found.append(
+            Comparison(
+                row,
+                *both["mean"].values.tolist(),
+                standard_error=float(np.hypot(*both["standard_error"].values)),
+                share=float((ours > theirs).mean()),
+                images=len(ours),
+            )
+        )
+    return found
+
+
+def small_translation_statements(runs: Sequence[Run]) -> list[str]:
+    """Are trained networks more invariant to small translations than untrained ones?
+
+    Args:
+        runs: One entry a network; at least one.
+
+    Returns:
+        A count first, then one sentence a trained row, naming plainly where the answer is no.
+    """
+    comparisons = small_translations(runs)
+    found = [each.sentence for each in comparisons]
+    if comparisons:
+        more = sum(each.verdict == 1 for each in comparisons)
+        values = runs[0].data["magnitude_value"].sel(transform="translate_x").values
+        first, second = (values[i] for i in summaries.SMALL_MAGNITUDES)
+        found.insert(
+            0,
+            f"{more} of {len(comparisons)} trained models {'is' if more == 1 else 'are'} more "
+            f"invariant to small translations ({first:.0f} and {second:.0f} pixels of 224, in x "
+            "and in y) than the untrained network of the same architecture.",
+        )
+    compared = {each.row.model for each in comparisons}
+    for model in dict.fromkeys(run.row.model for run in runs):
+        if model not in compared:
+            found.append(
+                f"{model}: trained and untrained are not both measured, so nothing can be said "
+                "about training."
+            )
+    return found
+
+
+def accuracy_statements(results: Results) -> list[str]:
+    """What augmentation does to accuracy, and how much of it translation alone recaptures.
+
+    Args:
+        results: From `load.read`, with accuracy.
+
+    Returns:
+        One sentence a network that was trained without augmentation and, otherwise alike, with.
+    """
+    top1 = 100 * summaries.accuracy(results.accuracy)["mean"]
+    gains: dict[Row, dict[str, float]] = {}
+    for part, changed, plain in pairs(each.row for each in results.accuracy):
+        if part == "augmentation":
+            name = changed.training.removesuffix(plain.training.removeprefix("none"))
+            gain = top1.sel(row=changed.label).item() - top1.sel(row=plain.label).item()
+            gains.setdefault(plain, {})[name] = gain
+    sentences = []
+    for plain, by_training in gains.items():
+        which = plain.model + plain.training.removeprefix("none")
+        listed = ", ".join(f"{name} {gain:+z.1f}" for name, gain in by_training.items())
+        sentence = (
+            f"{which}: {top1.sel(row=plain.label).item():.1f}% without augmentation; points of "
+            f"top-1 against that: {listed}."
+        )
+        crop, translation = (by_training.get(x, 0.0) for x in ("random_resized_crop", "translate"))
+        if crop > 0 and "translate" in by_training:
+            sentence += (
+                f" Translation alone gives {100 * translation / crop:.0f}% of the gain of random "
+                "resized crop."
+            )
+        sentences.append(sentence)
+    return sentences
+
+
+def scope_statement(results: Results) -> str:
+    """Says what everything rests on: images, models, seeds.
+
+    Args:
+        results: From `load.read`.
+
+    Returns:
+        One or two sentences.
+    """
+    rows = [entry.row for entry in results.runs or results.accuracy]
+    seeds = [rows.count(row) for row in dict.fromkeys(rows)]
+    count = f"{seeds[0]}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
+    text = f"{len(seeds)} models, {count} seed{'s' if max(seeds) > 1 else ''} each"
+    if results.runs:
+        data = results.runs[0].data
+        text += (
+            f", measured on {data.sizes['image']} images of {data.attrs['dataset']} "
+            f"({data.attrs['split']})"
+        )
+    if min(seeds) == 1:
+        text += ". With one seed the spread over seeds is unknown: small differences may be noise"
+    return text + "."
+
+
+def answer(results: Results) -> list[str]:
+    """The one-paragraph answer: the first sentence of each question, and the scope.
+
+    Args:
+        results: From `load.read`.
+
+    Returns:
+        Sentences, to be read one after another.
+    """
+    sentences = []
+    if results.runs:
+        sentences.append(source_statements(results.runs)[0])
+        small = small_translations(results.runs)
+        if small:
+            sentences.append(small_translation_statements(results.runs)[0])
+            no = [each.row.label for each in small if each.verdict != 1]
+            if no:
+                sentences.append(f"NOT (or not clearly) more invariant: {'; '.join(no)}.")
+    return [*sentences, scope_statement(results)]
