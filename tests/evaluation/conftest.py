@@ -17,7 +17,7 @@ from invariance_jax.evaluation.driver import Driver
 from invariance_jax.evaluation.grid import Invariance
 from invariance_jax.evaluation.local_equivariance import LocalEquivariance
 from invariance_jax.evaluation.shards import Shards
-from invariance_jax.transforms import TRANSFORMS, generators
+from invariance_jax.transforms import TRANSFORMS, generators, normalize
 
 IMAGES, SIDE, CLASSES, SEED = 11, 8, 10, 3
 NONE = augment.get("none", size=SIDE, resize=SIDE)
@@ -52,7 +52,9 @@ def linear(module=None, seed=1):
 
 
 # Blind to where things are, and gives no scores.
-MEAN = models.from_function(lambda images: images.mean((1, 2)), name="mean", image_size=SIDE)
+MEAN = models.from_function(
+    lambda images: normalize(images).mean((1, 2)), name="mean", image_size=SIDE
+)
 
 
 def counted(model):
