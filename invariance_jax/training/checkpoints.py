@@ -124,9 +124,9 @@ def restore_state(
         import orbax.checkpoint as ocp
 
         arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
-        with _opened(workdir, step) as (checkpointer, path):
+        with _opened(workdir, step) as (handler, path):
             restore = ocp.args.PyTreeRestore(item=abstract, restore_args=arguments)
-            return checkpointer.restore(path, args=restore), _progress(workdir, step)
+            return handler.restore(path, args=restore), _progress(workdir, step)
 
     unreadable: list[int] = []
     restored = _newest_readable(workdir, read, announce, unreadable)
@@ -162,8 +162,8 @@ def restore_variables(
     def read(step: int) -> tuple[int, dict[str, Any], Progress]:
         import orbax.checkpoint as ocp
 
-        with _opened(workdir, step) as (checkpointer, path):
-            saved = checkpointer.metadata(path).item_metadata.tree
+        with _opened(workdir, step) as (handler, path):
+            saved = handler.metadata(path).tree
             names = ("ema",) if saved["ema"] else ("params", "batch_stats")
             wanted = {name: saved[name] for name in names if saved[name]}
             restore = ocp.args.PyTreeRestore(
@@ -173,7 +173,7 @@ def restore_variables(
                 ),
                 partial_restore=True,
             )
-            found = checkpointer.restore(path, args=restore)
+            found = handler.restore(path, args=restore)
         return step, found.get("ema", found), _progress(workdir, step)
 
     done = None
@@ -232,12 +232,9 @@ def _opened(workdir: pathlib.Path, step: int) -> Iterator[tuple[Any, pathlib.Pat
     """Orbax's reader, and where it finds a step's state."""
     import orbax.checkpoint as ocp
 
-    with (
-        _plain(workdir / _FOLDER) as folder,
-        _quiet(),
-        ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
-    ):
-        yield checkpointer, folder / str(step) / _STATE
+    handler = ocp.PyTreeCheckpointHandler()
+    with _plain(workdir / _FOLDER) as folder, _quiet(), contextlib.closing(handler):
+        yield handler, folder / str(step) / _STATE
 
 
 @contextlib.contextmanager
