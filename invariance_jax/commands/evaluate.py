@@ -42,12 +42,11 @@ def run(argv: Sequence[str]) -> None:
     """
 
     def define(values: flags.FlagValues) -> None:
-        flags.DEFINE_string("workdir", None, "a trained run's folder", flag_values=values)
+        parsing.define_run(values)
         flags.DEFINE_bool("untrained", False, "measure before the first step", flag_values=values)
         flags.DEFINE_bool(
             "overwrite", False, "replace a result file of other weights", flag_values=values
         )
-        parsing.define_checkpoint(values)
 
     with distributed.together():
         folder = _workdir_of(argv)
@@ -56,20 +55,19 @@ def run(argv: Sequence[str]) -> None:
         parsed = parsing.parse(argv, usage=_USAGE, define=define, config=stored or "")
         parsing.required(parsed, "workdir", "DIR")
         values, config = parsed.flags, parsing.required(parsed, "config", "FILE")
-        best, untrained = parsing.wants_best(values), values.untrained
         if stored:
             _check_same_training(folder, stored, config)
-        elif not (config.model.weights or untrained):
+        elif not (config.model.weights or values.untrained):
             raise UserError(
                 "config.model.weights is empty, so that there is nothing to measure; give a file "
                 "of weights, or --untrained, or leave --config out to measure the run in --workdir"
             )
         make_measurements(config)
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
-        if untrained or not stored:
+        if values.untrained or not stored:
             model, steps, seconds = initial(config), 0, 0.0
         else:
-            found = workdir.load_run(folder, best=best)
+            found = workdir.load_run(folder, best=values.checkpoint == "best")
             kind, options = spec.parse(config.model.name)
             model = models.from_flax(
                 models.create(kind, found.num_classes, dtype=config.model.dtype, **options),

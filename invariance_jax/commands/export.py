@@ -26,9 +26,8 @@ def run(argv: Sequence[str]) -> None:
     """
 
     def define(values: flags.FlagValues) -> None:
-        flags.DEFINE_string("workdir", None, "a trained run's folder", flag_values=values)
+        parsing.define_run(values)
         flags.DEFINE_string("output", None, "the file to write", flag_values=values)
-        parsing.define_checkpoint(values)
 
     parsed = parsing.parse(argv, usage=_USAGE, define=define)
     # After the answers that need no network.
@@ -40,7 +39,7 @@ def run(argv: Sequence[str]) -> None:
     output = pathlib.Path(parsing.required(parsed, "output", "FILE.safetensors")).expanduser()
     if output.suffix != ".safetensors":
         raise UserError(f"--output is {str(output)!r}; expected a name that ends in .safetensors")
-    trained = workdir.load_run(folder, best=parsing.wants_best(parsed.flags))
+    trained = workdir.load_run(folder, best=parsed.flags.checkpoint == "best")
     config = trained.config
     name, options = spec.parse(config.model.name)
     arrays = models.export_weights(

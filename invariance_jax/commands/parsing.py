@@ -15,7 +15,6 @@ from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.fields import Section
 
-_CHECKPOINTS = ("newest", "best")
 _HELP = ("--help", "-help", "-h")
 
 
@@ -195,6 +194,22 @@ def _find(name: str) -> pathlib.Path:
     raise UserError(f"--config: {unknown_name('file', name, known)}")
 
 
+def define_run(values: flags.FlagValues) -> None:
+    """Defines the flags that say which checkpoint of which run: `--workdir` and `--checkpoint`.
+
+    Args:
+        values: The command's flags.
+    """
+    flags.DEFINE_string("workdir", None, "a trained run's folder", flag_values=values)
+    flags.DEFINE_enum(
+        "checkpoint",
+        "newest",
+        ["newest", "best"],
+        "newest, or best in validation",
+        flag_values=values,
+    )
+
+
 def required(parsed: Parsed, name: str, example: str) -> Any:
     """Reads a flag that has no default, or the config.
 
@@ -213,35 +228,6 @@ def required(parsed: Parsed, name: str, example: str) -> Any:
     if value in (None, ""):
         raise UserError(f"--{name} is missing; give it as --{name}={example}")
     return value
-
-
-def define_checkpoint(values: flags.FlagValues) -> None:
-    """Defines `--checkpoint`.
-
-    Args:
-        values: The command's flags.
-    """
-    flags.DEFINE_string(
-        "checkpoint", _CHECKPOINTS[0], "newest, or best in validation", flag_values=values
-    )
-
-
-def wants_best(values: flags.FlagValues) -> bool:
-    """Reads `--checkpoint`.
-
-    Args:
-        values: The parsed flags.
-
-    Returns:
-        Whether the best checkpoint is asked for, not the newest.
-
-    Raises:
-        UserError: The flag has another value.
-    """
-    if values.checkpoint not in _CHECKPOINTS:
-        known = unknown_name("checkpoint", values.checkpoint, _CHECKPOINTS)
-        raise UserError(f"--checkpoint: {known}")
-    return values.checkpoint == "best"
 
 
 def _flag_help(values: flags.FlagValues) -> str:

@@ -14,6 +14,8 @@ from invariance_jax.config import DataConfig
 from invariance_jax.errors import UserError, unknown_name
 
 NO_LABEL = -1
+# What `config.data.name` calls a folder of images.
+FOLDER = "folder"
 # The TFDS feature that holds the class in nearly every data set.
 DEFAULT_LABEL = "label"
 # What stands for `all` while TFDS reads a split.
@@ -108,7 +110,7 @@ def load_source(
         from invariance_jax.data.digits import DigitsSource
 
         return DigitsSource(split)
-    if name == "folder":
+    if name == FOLDER:
         from invariance_jax.data.folder import FolderSource
 
         return FolderSource(data_dir, split)

@@ -1,6 +1,7 @@
 """From a network and a config to result files: what is there already is not measured again."""
 
 import csv
+import hashlib
 import io
 import json
 import pathlib
@@ -63,14 +64,12 @@ def evaluate(
         source = data.from_config(config.data, split, measurements[0].split_field)
         _check_enough(config, source, measurements)
         paths = {each.name: output / each.name / f"{name}.nc" for each in measurements}
-        # As it was asked for in words, and the images that these words meant.
+        network = {"parameters_sha256": fingerprint, "config.model.name": config.model.name}
+        if config.data.name == data.FOLDER:  # which folder it was, the config does not say
+            names = "\n".join(source.names())
+            network["names_sha256"] = hashlib.sha256(names.encode()).hexdigest()
         identities = {
-            each.name: {
-                "parameters_sha256": fingerprint,
-                "config.model.name": config.model.name,
-                **configs.identity(config, each.name),
-                **each.identity(),
-            }
+            each.name: network | configs.identity(config, each.name) | each.identity()
             for each in measurements
         }
         missing = []

@@ -143,7 +143,7 @@ def test_an_export_can_be_started_from(run, tmp_path):
         (["--workdir=RUN", "--output=w.npz"], "expected a name that ends in .safetensors"),
         (
             ["--workdir=RUN", "--output=w.safetensors", "--checkpoint=bset"],
-            "--checkpoint: unknown checkpoint 'bset'; did you mean 'best'",
+            "--checkpoint=bset: value should be one of <newest|best>",
         ),
         (["--workdir=nowhere", "--output=w.safetensors"], "nowhere holds no run"),
     ],
