@@ -3,7 +3,6 @@
 Reads the case as JSON from its argument and prints the result as one line of JSON.
 """
 
-import dataclasses
 import json
 import pathlib
 import resource
@@ -18,12 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from invariance_jax import augment, data, devices, models
-from invariance_jax.config import ExperimentConfig, check
-from invariance_jax.configs import digits
-from invariance_jax.evaluation import features, grid, invariance
-from invariance_jax.evaluation.cells import make_cells
+from invariance_jax.evaluation.driver import Driver
+from invariance_jax.evaluation.grid import Invariance
 from invariance_jax.evaluation.shards import Shards
-from invariance_jax.transforms import TRANSFORMS, normalize
 
 # Of the memory case: small, so that many images take little time.
 _SIDE, _BATCH = 16, 64
@@ -53,56 +49,64 @@ class Noise:
         pixels = rng.integers(0, 256, (self._side, self._side, 3), np.uint8)
         return {"image": pixels, "label": index % 10, "name": f"noise{index}"}
 
+    def names(self) -> list[str]:
+        """Ids."""
+        return [f"noise{index}" for index in range(self._count)]
+
+    def labels(self) -> np.ndarray:
+        """Classes."""
+        return np.arange(self._count, dtype=np.int32) % 10
+
+
+def make_driver(model: models.Model, source: data.Source, **fields: Any) -> Driver:
+    """The driver of the whole grid."""
+    side = model.image_size
+    preprocess = augment.get("none", size=side, resize=fields.pop("resize", side))
+    defaults = {"workers": 0, "memory": 2**40, "description": ""}
+    return Driver(
+        model=model,
+        measurements=[Invariance(preprocess=preprocess)],
+        source=source,
+        preprocess=preprocess,
+        **(defaults | fields),
+    )
+
 
 def cost(case: dict[str, Any]) -> dict[str, Any]:
     """Times the whole grid and as many bare forward passes of the same batch, in turn."""
     size, batch = case["size"], case["batch"]
     # Other than the CPU's, one device: the loop beside it has one.
     mesh = devices.make_mesh(case["cpu_devices"] if jax.default_backend() == "cpu" else 1)
-    model = models.create(case["model"], 1000, dtype=case["dtype"])
-    images = jnp.zeros((1, size, size, 3))
-    variables = jax.jit(model.init, static_argnames="train")(
-        jax.random.key(case["seed"]), images, train=False
+    model = models.load_model(
+        case["model"], image_size=size, seed=case["seed"], dtype=case["dtype"]
     )
-    variables = jax.device_put(variables, devices.replicated(mesh))
-    names = features.with_embedding(())
-    embed = features.make_embed(model, names, "mean")
-    layout = features.make_layout(model, variables, names, "mean", size)
-    cells = make_cells(TRANSFORMS, "pixel")
-    preprocess = augment.get("none", size=size)
-    feature_step = grid.make_feature_step(embed, preprocess, mesh)
-    grid_step = grid.grid_on_mesh(
-        grid.make_grid_step(
-            embed,
-            preprocess,
-            TRANSFORMS,
-            "pixel",
-            "zero",
-            cells,
-            layout,
-            cells_at_once=1,
-            equivariance=False,
-        ),
-        mesh,
-        equivariance=False,
+    resize = augment.get("none", size=size).boxes.resize
+    driver = make_driver(
+        model,
+        Noise(batch, resize, case["seed"]),
+        mesh=mesh,
+        resize=resize,
+        canvas_size=resize,
+        # The walk shows a few images twice, for the baseline of others: room for them too.
+        per_device_batch_size=2 * batch,
+        shard_size=batch,
     )
-    (shown,) = data.evaluation_batches(
-        Noise(batch, preprocess.boxes.resize, case["seed"]),
-        batch_size=batch,
-        canvas_size=preprocess.boxes.resize,
-    )
+    program, ((walk,),) = driver.plan
+    (shown,) = data.batches_at(driver.source, walk.positions[None], canvas_size=resize)
+    del shown["mask"]
     shown = jax.device_put(shown, devices.by_example(mesh))
-    forward = jax.jit(embed)
-    pixels = normalize(jnp.asarray(shown["canvas"][:, :size, :size], jnp.float32) / 255)
+    variables = jax.device_put(model.variables, devices.replicated(mesh))
+    forward = jax.jit(lambda variables, x: model.apply(variables, x)[1]["embedding"])
+    pixels = model.normalize(jnp.asarray(shown["canvas"][:, :size, :size], jnp.float32) / 255)
     pixels = jax.device_put(pixels, devices.by_example(mesh))
+    nothing = jax.device_put(driver.nothing_before(), devices.replicated(mesh))
+    points = int(driver.measurements[0].computed.sum())
 
     def whole_grid() -> Any:
-        known = feature_step(variables, shown)
-        other = {"features_other": known["features"][::-1]}
-        return grid_step(variables, {**shown, **known, **other})
+        return program(variables, shown, nothing)
 
     def bare() -> Any:
-        for _ in range(1 + len(cells)):
+        for _ in range(1 + points):
             found = forward(variables, pixels)
         return found
 
@@ -118,48 +122,38 @@ def cost(case: dict[str, Any]) -> dict[str, Any]:
     (grid_clock, grid_core), (bare_clock, bare_core) = (
         np.median(times[name], axis=0).tolist() for name in ("grid", "bare")
     )
-    done = batch * (1 + len(cells))
+    rows = len(walk.positions)
+    done = rows * (1 + points)
     return {
-        "cells": len(cells),
+        "cells": points,
+        "rows": rows,
         "first_seconds": first_seconds,
         "times": times,
         "over_forward": grid_clock / bare_clock,
         "over_forward_core": grid_core / bare_core,
         "cells_per_second": done / grid_clock,
         "cells_per_core_second": done / grid_core,
-        "images_per_second": batch / grid_clock,
+        "images_per_second": rows / grid_clock,
     }
 
 
 def memory(case: dict[str, Any]) -> dict[str, Any]:
-    """Measures a whole evaluation of so many images, shards and merging included."""
-    values = digits.get_config("resnet8,none")
-    config = check(ExperimentConfig, values)
-    config = dataclasses.replace(config.eval, grid_batch_size=_BATCH, shard_size=4 * _BATCH)
-    model = models.create(case["model"], 10)
-    variables = jax.jit(model.init, static_argnames="train")(
-        jax.random.key(case["seed"]), jnp.zeros((1, _SIDE, _SIDE, 3)), train=False
+    """Measures a whole evaluation of so many images, shards and putting together included."""
+    model = models.load_model(case["model"], image_size=_SIDE, seed=case["seed"], num_classes=10)
+    driver = make_driver(
+        model,
+        Noise(case["images"], _SIDE, case["seed"]),
+        mesh=devices.make_mesh(1),
+        canvas_size=_SIDE,
+        per_device_batch_size=_BATCH,
+        shard_size=4 * _BATCH,
     )
     with tempfile.TemporaryDirectory() as folder:
-        shards = Shards(pathlib.Path(folder) / "parts")
-        shards.claim({}, overwrite=False)
-        measured = invariance.measure(
-            model,
-            jax.device_get(variables),
-            augment.get("none", size=_SIDE, resize=_SIDE),
-            TRANSFORMS,
-            Noise(case["images"], _SIDE, case["seed"]),
-            config,
-            shards,
-            image_size=_SIDE,
-            canvas_size=_SIDE,
-            workers=0,
-            mesh=devices.make_mesh(1),
-            description="memory",
-        )
-    arrays = jax.tree.leaves([measured.transformed, measured.baseline])
-    arrays += [measured.flip, measured.correct]
-    return {"results_megabytes": sum(array.nbytes for array in arrays) / 1e6}
+        shards = Shards(pathlib.Path(folder) / "parts", {})
+        shards.claim(overwrite=False)
+        ((measurement, found),) = driver.run(shards={"invariance": shards})
+        (dataset,) = measurement.datasets(found, driver.images).values()
+    return {"results_megabytes": sum(each.nbytes for each in dataset.values()) / 1e6}
 
 
 def main() -> None:

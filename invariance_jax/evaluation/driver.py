@@ -277,11 +277,7 @@ class Driver:
         moved = data.prefetch_to_device(read, devices.by_example(self._local))
 
         def results() -> Iterator[Any]:
-            # Before the first row, of which nothing is measured, come zeros.
-            last = jax.device_put(
-                jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self._last),
-                devices.replicated(self._local),
-            )
+            last = jax.device_put(self.nothing_before(), devices.replicated(self._local))
             for batch in moved:
                 del batch["mask"]
                 found, last = program(variables, batch, last)
@@ -300,6 +296,10 @@ class Driver:
                     parts.append(jax.tree.map(lambda x, rows=each.measured: x[rows], found))
                     bar.update(int(each.measured.sum()))
                 yield shard, jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+    def nothing_before(self) -> Any:
+        """What is carried to the first row, of which nothing is measured: zeros."""
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self._last)
 
     def _look(self, variables: Any, batch: Mapping[str, Array]) -> tuple[Seen, Any]:
         """The images as they are, and what of them is carried to those that follow."""
