@@ -268,10 +268,9 @@ def _quiet() -> Iterator[None]:
             before(raised)
 
     sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
+    yield
+    # After an error it stays: what was under way ends later.
+    sys.unraisablehook = before
 
 
 class _KeepBest:

@@ -11,9 +11,8 @@ import pytest
 
 from invariance_jax.models.layers import MOMENTUM, BatchNorm
 from invariance_jax.training.losses import make_loss
-from invariance_jax.training.metrics import TrainMetrics
 from invariance_jax.training.state import init_state
-from invariance_jax.training.step import make_train_step
+from invariance_jax.training.step import TrainMetrics, make_train_step
 from invariance_jax.transforms import normalize
 
 BATCH, SIDE, CLASSES = 8, 4, 3

@@ -1,6 +1,5 @@
 """Parameters divided over two processes, and SIGTERM to one of them."""
 
-import json
 import os
 import pathlib
 import re
@@ -12,22 +11,19 @@ import jax
 import numpy as np
 from tiny_runs import take_steps, tiny, with_
 
-from invariance_jax import experiment
-from invariance_jax.config import ExperimentConfig, check
-from invariance_jax.training import loop, writers
-from invariance_jax.training.checkpoints import Checkpoints
+from invariance_jax.training import checkpoints, experiment, metrics
 
 LOCAL = pathlib.Path(__file__).parents[2] / "launch" / "local.py"
 COMPARED = 20
 
-# The command `train`; process 1 gets SIGTERM when it asks for batch 22, its sibling gets none.
+# The command `train`; process 1 gets SIGTERM when it asks for batch 12, its sibling gets none.
 PREEMPTED = textwrap.dedent(
     """
     import json, os, pathlib, signal, sys
-    from invariance_jax import __main__, data, distributed, experiment
+    from invariance_jax import __main__, data, distributed
     from invariance_jax.commands import train
     from invariance_jax.config import ExperimentConfig, check
-    from invariance_jax.training import loop
+    from invariance_jax.training import experiment, loop
     prefetch = data.prefetch_to_device
     def preempted(batches, sharding):
         for number, batch in enumerate(prefetch(batches, sharding)):
@@ -49,7 +45,6 @@ def test_fsdp_over_two_processes_loses_the_same_and_stops_as_one(tmp_path):
     # Long enough that the notice, which JAX looks for once a second, comes long before the end.
     config = with_(
         tiny("vit_mu8", steps=100_000, checkpoint_every=100_000, evaluate_every=100_000),
-        optimizer={"learning_rate": 1e-3, "schedule": "constant"},
         mesh={"data": 8, "parameters": "fsdp"},
     )
     workdir = tmp_path / "run"
@@ -67,7 +62,7 @@ def test_fsdp_over_two_processes_loses_the_same_and_stops_as_one(tmp_path):
     stopped = re.findall(r"stopped by SIGTERM after step (\d+)", done.stdout + done.stderr)
     assert len(stopped) == 2 and len(set(stopped)) == 1  # both say so, of the same step
     last = int(stopped[0])
-    rows = writers.read_metrics(workdir)
+    rows = metrics.read_metrics(workdir)
     assert rows[-1]["step"] == last
 
     alone = with_(config, mesh={"data": 1, "parameters": "replicated"})
@@ -75,9 +70,7 @@ def test_fsdp_over_two_processes_loses_the_same_and_stops_as_one(tmp_path):
     np.testing.assert_allclose([row["loss"] for row in rows[:COMPARED]], losses, rtol=1e-4)
 
     # One device of one process goes on from what two processes have saved.
-    built = experiment.make(check(ExperimentConfig, json.loads(alone.to_json())))
-    with Checkpoints(workdir) as checkpoints:
-        state, _ = loop.restore_state(built, checkpoints)
+    state, _ = checkpoints.restore_state(workdir, experiment.make(alone).abstract_state, print)
     assert int(state.step) == last
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state.params)))
     state, (loss,) = take_steps(alone, 1, state)

@@ -5,12 +5,17 @@ import numpy as np
 import pytest
 from tiny_runs import tiny, with_
 
-from invariance_jax import experiment, models
+from invariance_jax import models
 from invariance_jax.errors import UserError
-from invariance_jax.training import loop, throughput, writers
-from invariance_jax.training.flops import PEAK_FLOPS, peak_flops, training_flops
-from invariance_jax.training.profiling import Profile, parse_range
-from invariance_jax.training.throughput import Throughput
+from invariance_jax.training import experiment, loop, metrics, performance
+from invariance_jax.training.performance import (
+    PEAK_FLOPS,
+    Throughput,
+    parse_range,
+    peak_flops,
+    profile,
+    training_flops,
+)
 
 
 class Clock:
@@ -18,7 +23,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 100.0
-        monkeypatch.setattr(throughput.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(performance.time, "perf_counter", lambda: self.now)
 
     def slow(self, seconds):
         """An endless input that takes so long for each batch."""
@@ -79,7 +84,7 @@ def test_memory_is_that_of_the_fullest_device(clock, monkeypatch):
         ([None, {"bytes_in_use": 3}], None),
     ):
         monkeypatch.setattr(
-            throughput.jax, "local_devices", lambda stats=stats: [Device(each) for each in stats]
+            performance.jax, "local_devices", lambda stats=stats: [Device(each) for each in stats]
         )
         assert counter.measure()["peak_memory_bytes"] == expected
 
@@ -109,14 +114,14 @@ def test_peak_is_looked_up_unless_given():
 def traced(tmp_path_factory):
     """A run with a peak, a trace of two steps and a table of parameters."""
     workdir = tmp_path_factory.mktemp("traced")
-    config = with_(tiny("vit_mu8"), mesh={"peak_flops": 1e12})
+    config = with_(tiny(), mesh={"peak_flops": 1e12})
     loop.train(experiment.make(config), workdir, announce=lambda _: None, profile=(2, 4))
     return config, workdir
 
 
 def test_the_metrics_hold_all_of_it(traced):
     config, workdir = traced
-    rows = writers.read_metrics(workdir)
+    rows = metrics.read_metrics(workdir)
     image_flops = training_flops(experiment.make(config).model, 8)
     for row in rows:
         assert row["model_flops_utilization"] == pytest.approx(
@@ -133,7 +138,7 @@ def test_the_loop_refuses_arrays_that_are_still_on_the_host(tmp_path, monkeypatc
         loop, "training_input", lambda *args: (jax.device_get(batch) for batch in given(*args))
     )
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-        loop.train(experiment.make(tiny("vit_mu8")), tmp_path, announce=lambda _: None)
+        loop.train(experiment.make(tiny()), tmp_path, announce=lambda _: None)
 
 
 def test_the_trace_is_written(traced):
@@ -146,17 +151,17 @@ def test_the_trace_holds_its_steps_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: said.append(folder.name))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: said.append("stop"))
     monkeypatch.setattr(jax, "block_until_ready", lambda pending: said.append(pending))
-    with Profile(tmp_path, (2, 4)) as trace:
+    with profile(tmp_path, (2, 4)) as before_step:
         for step in range(1, 7):
-            trace.before(step, f"after {step - 1}")
+            before_step(step, f"after {step - 1}")
     assert said == ["after 1", "profile", "after 3", "stop"]
     said.clear()
-    with Profile(tmp_path, (2, 9)) as trace:  # a run that ends before the range does
-        trace.before(2, "after 1")
+    with profile(tmp_path, (2, 9)) as before_step:  # a run that ends before the range does
+        before_step(2, "after 1")
     assert said == ["after 1", "profile", "stop"]
     said.clear()
-    with Profile(tmp_path, None) as trace:
-        trace.before(0, "after -1")
+    with profile(tmp_path, None) as before_step:
+        before_step(0, "after -1")
     assert said == []
 
 
@@ -165,7 +170,9 @@ def test_the_table_lists_every_parameter_and_its_sharding(traced):
     text = (workdir / "parameters.txt").read_text()
     params = experiment.make(config).init_state().params
     total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
-    assert "block3/fc2/kernel" in text and "Sharding" in text and f"Total: {total:,}" in text
+    assert (
+        "stage3_block1/conv2/kernel" in text and "Sharding" in text and f"Total: {total:,}" in text
+    )
 
 
 def test_ranges_of_steps():
