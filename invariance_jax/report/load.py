@@ -133,7 +133,7 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
         here = _readable(read_run, sorted(directory.glob("invariance/*.nc")), problems)
         known = _readable(read_accuracy, sorted(directory.glob("accuracy/*.nc")), problems)
         names = {each.name for each in known}
-        of_table = functools.partial(read_table, runs=here)
+        of_table = functools.partial(_read_table, runs=here)
         for lines in _readable(of_table, directory.glob("accuracy.csv"), problems):
             known += [each for each in lines if each.name not in names]
         runs, accuracy = runs + here, accuracy + known
@@ -206,23 +206,17 @@ def read_run(path: pathlib.Path) -> Run:
         UserError: The file is no such file.
     """
     data, config, shared = _read(path, (*VARIABLES, *_GRID, "domain"))
-    if tuple(data["transform"].values) != tuple(TRANSFORMS):
+    transforms, sizes = data["transform"].values.tolist(), data.sizes
+    whole = transforms == list(TRANSFORMS) and sizes["magnitude"] == MAGNITUDES and sizes["image"]
+    if not whole or any(data[name].dims != DIMENSIONS for name in VARIABLES):
         raise UserError(
-            f"{path} holds the transforms {', '.join(map(str, data['transform'].values))}; "
-            f"expected: {', '.join(TRANSFORMS)}"
-        )
-    if data.sizes["magnitude"] != MAGNITUDES or not data.sizes["image"]:
-        raise UserError(
-            f"{path} holds {data.sizes['magnitude']} magnitudes and {data.sizes['image']} images; "
-            f"expected {MAGNITUDES} magnitudes and at least one image"
+            f"{path} holds {' x '.join(f'{size} {name}s' for name, size in sizes.items())}, the "
+            f"transforms {', '.join(transforms)}; expected {len(TRANSFORMS)} transforms x "
+            f"{MAGNITUDES} magnitudes x at least one image: {', '.join(TRANSFORMS)}"
         )
     # The distances behind them are not shown: holding them too would triple the memory.
     data = data[[*VARIABLES, *(name for name in HITS if name in data)]]
     for name in VARIABLES:
-        if data[name].dims != DIMENSIONS:
-            raise UserError(
-                f"{path}: {name} has dimensions {data[name].dims}; expected {DIMENSIONS}"
-            )
         if not np.isfinite(data[name].values).all():
             raise UserError(f"{path}: {name} has values that are not finite; did training diverge?")
     padding_mode = data.attrs.get("padding_mode", data.attrs.get("translation", "constant"))
@@ -281,35 +275,17 @@ def _read(
     return data, config, {"network": of, "name": name, "measured": measured}
 
 
-def read_table(path: pathlib.Path, runs: Sequence[Run] = ()) -> list[Accuracy]:
-    """Reads an accuracy table, which says of a network no more than its names.
-
-    Args:
-        path: The CSV file.
-        runs: What stands beside it; a line is of the network that is called so.
-
-    Returns:
-        Its entries in the order of the file.
-
-    Raises:
-        UserError: A column is missing or a value is wrong.
-    """
+def _read_table(path: pathlib.Path, runs: Sequence[Run]) -> list[Accuracy]:
+    """Reads an accuracy table; a line is of the network of the runs that is called so."""
     by_name = {run.name: run for run in runs}
     with path.open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     entries = []
-    for number, line in enumerate(lines, 2):
-        try:
-            name = _name(*(line[each] for each in _NAMES))
-            values = {
-                each: float(line.get(each) or math.nan) for each in ("top1", "top5", "seconds")
-            }
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}, line {number}: {error!r}") from error
+    for line in lines:
+        name = _name(*(line[each] for each in _NAMES))
+        values = {each: float(line.get(each) or math.nan) for each in ("top1", "top5", "seconds")}
         if not 0 <= values["top1"] <= 1:
-            raise UserError(
-                f"{path}, line {number}: top1 is {values['top1']}; expected a fraction, 0 to 1"
-            )
+            raise UserError(f"{path}, {name}: top1 is {line.get('top1')!r}; expected 0 to 1")
         measured = {each: line[each] for each in ("dataset", "split") if line.get(each)}
         of = network(_fields(*name), steps=name[-1], parameters="", path=path)
         if run := by_name.get(name):
@@ -344,44 +320,43 @@ def _together(
     rows = tell_apart(each.network for each in (*runs, *accuracy))
     alike: dict[Any, Result] = {}
     networks: dict[Any, Result] = {}
-    once: dict[type, dict[Any, Any]] = {Run: {}, Accuracy: {}}
+    once: dict[type, dict[Any, Any]] = {Accuracy: {}, Run: {}}
     for result in (*runs, *accuracy):
         each = dataclasses.replace(result, row=rows[result.network.row])
         for name in each.measured:
             _check_alike(alike.setdefault((type(each), name), each), each)
-        earlier = networks.setdefault(each.network.key, each)
-        if len({earlier.network.parameters, each.network.parameters} - {""}) > 1:
-            raise _contradiction(earlier, each, "different parameters")
-        earlier = once[type(each)].setdefault(each.network.key, each)
-        if isinstance(each, Accuracy) and abs(each.top1 - earlier.top1) > _ROUNDING:
-            raise _contradiction(earlier, each, f"top1 {earlier.top1} and {each.top1}")
-    return Results(
-        accuracy=tuple(once[Accuracy].values()),
-        runs=tuple(once[Run].values()),
-        problems=tuple(problems),
+        for known in (networks, once[type(each)]):
+            _check_same(known.setdefault(each.network.key, each), each)
+    accuracy, runs = (tuple(known.values()) for known in once.values())
+    return Results(accuracy=accuracy, runs=runs, problems=tuple(problems))
+
+
+def _check_same(earlier: Result, other: Result) -> None:
+    """One network has one set of parameters and one accuracy."""
+    both = (earlier, other)
+    top1 = [each.top1 for each in both if isinstance(each, Accuracy)]
+    what = f"top1 {' and '.join(map(str, top1))}"
+    if len({each.network.parameters for each in both} - {""}) > 1:
+        what = "different parameters"
+    elif max(top1, default=0) - min(top1, default=0) <= _ROUNDING:
+        return
+    raise UserError(
+        f"{earlier.network.path} and {other.network.path} both hold {other.title}, with {what}; "
+        "expected one result a network"
     )
 
 
 def _check_alike(first: Result, other: Result) -> None:
     """Numbers on other images, grids or baselines cannot stand beside each other."""
     different = []
-    for name in first.measured:
-        ours, theirs = first.measured[name], other.measured.get(name, first.measured[name])
+    for name, ours in first.measured.items():
+        theirs = other.measured.get(name, ours)
+        short = [len(x) if isinstance(x, list) else repr(x) for x in (ours, theirs)]
         if ours != theirs:
-            counts = (
-                (len(ours), len(theirs)) if isinstance(ours, list) else (repr(ours), repr(theirs))
-            )
-            same = counts[0] == counts[1]
-            different.append(name if same else f"{name} ({counts[0]} and {counts[1]})")
+            same = short[0] == short[1]
+            different.append(name if same else f"{name} ({short[0]} and {short[1]})")
     if different:
         raise UserError(
             f"{first.network.path} and {other.network.path} differ in {', '.join(different)}; "
             "expected all networks on the same grid, images and permutation"
         )
-
-
-def _contradiction(one: Result, other: Result, what: str) -> UserError:
-    return UserError(
-        f"{one.network.path} and {other.network.path} both hold {other.title}, with {what}; "
-        "expected one result a network"
-    )

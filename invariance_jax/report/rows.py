@@ -6,7 +6,7 @@ rows apart is found by comparing the configs of all networks.
 
 import dataclasses
 import pathlib
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from invariance_jax import spec
@@ -35,16 +35,19 @@ _COUNTED = TRAINING_FIELDS - {"seed", "data.validation_split"}
 # Without training, architecture and input count; which classes are seen is the measurement's.
 _SEEN = {MODEL} | (_COUNTED - TRAINED_FIELDS - {"data.classes", "data.label_feature"})
 
-# How a field is written where it tells rows apart; others with their name.
-_FORMATS = {
-    **dict.fromkeys(("model.dtype", "data.train_split"), "{}"),
-    **dict.fromkeys(("optimizer.name", "optimizer.schedule", "train.loss"), "{}"),
-    WEIGHTS: "from {}",
-    _SUBSET: "subset {}",
-    _STEPS: "{} steps",
-    "data.image_size": "{} px",
-    "train.batch_size": "batch {}",
-    "optimizer.learning_rate": "lr {}",
+# How the value of a field is written where it tells rows apart, others after their name; "" for
+# what needs no word.
+_WRITTEN: Mapping[str, Callable[[Any], str]] = {
+    **dict.fromkeys((MODEL, AUGMENTATION, "model.dtype", "data.train_split"), str),
+    **dict.fromkeys(("optimizer.name", "optimizer.schedule", "train.loss"), str),
+    WEIGHTS: lambda file: file and f"from {file}",
+    "data.fraction": lambda share: "" if share == 1 else f"{100 * share:g}% of data",
+    "data.classes": lambda classes: classes and _of_classes(classes),
+    _SUBSET: "subset {}".format,
+    _STEPS: "{} steps".format,
+    "data.image_size": "{} px".format,
+    "train.batch_size": "batch {}".format,
+    "optimizer.learning_rate": "lr {}".format,
 }
 
 
@@ -137,12 +140,8 @@ def network(
     Returns:
         The network. What an untrained one would have been trained with does not count.
     """
-    if steps:
-        kind, counted = "trained", _COUNTED
-    else:
-        kind, counted = (
-            ("imported", _SEEN | {WEIGHTS}) if values.get(WEIGHTS) else (UNTRAINED, _SEEN)
-        )
+    kind: Kind = "trained" if steps else "imported" if values.get(WEIGHTS) else "untrained"
+    counted = {"trained": _COUNTED, "imported": _SEEN | {WEIGHTS}, "untrained": _SEEN}[kind]
     fields = {path: _canonical(value) for path, value in values.items() if path in counted}
     if steps:
         parts = [fields.pop(f"augment.{name}") for name in ("name", "policies", "mixing")]
@@ -224,23 +223,18 @@ def _values(networks: Sequence[Network], path: str) -> list[Any]:
 
 
 def _texts(path: str, values: Sequence[Any]) -> dict[Any, str]:
-    """How each value of a field is written in a label; "" for what needs no word."""
+    """How each value of a field is written in a label."""
+    short = dict(zip(values, values, strict=True))
     if path == AUGMENTATION:
         forms = shortest_forms(each for value in values for each in value)
-        return {value: " + ".join(forms[each] for each in value) for value in values}
-    if path == "data.fraction":
-        return {value: "" if value == 1 else f"{100 * value:g}% of data" for value in values}
-    if path == "data.classes":
-        return {value: _of_classes(value) if value else "" for value in values}
-    short = dict(zip(values, values, strict=True))
-    if path == WEIGHTS:
+        short = {value: " + ".join(forms[each] for each in value) for value in values}
+    elif path == WEIGHTS:
         short |= shortest_paths(filter(None, values))
     elif all(isinstance(value, str) for value in values):
         short |= shortest_forms(values)
-    if path == MODEL:
-        return short
-    form = _FORMATS.get(path, path.rpartition(".")[2].replace("_", " ") + " {}")
-    return {value: "" if text == "" else form.format(text) for value, text in short.items()}
+    name = path.rpartition(".")[2].replace("_", " ")
+    written = _WRITTEN.get(path, f"{name} {{}}".format)
+    return {value: written(text) for value, text in short.items()}
 
 
 def _of_classes(classes: Sequence[int | str]) -> str:
@@ -249,28 +243,21 @@ def _of_classes(classes: Sequence[int | str]) -> str:
 
 
 def _row(each: Network, every: Sequence[Network], texts: Mapping[str, Mapping[Any, str]]) -> Row:
-    def told(path: str) -> str:
-        return texts[path][each.fields[path]]
-
-    head = UNTRAINED
-    if each.kind == "imported":
-        head = WEIGHTS_LABEL + told(WEIGHTS).removeprefix("from ")
-    elif each.kind == "trained":
-        head = told(AUGMENTATION)
+    told = {path: texts[path][value] for path, value in each.fields.items()}
     alike = [other for other in every if other.fields[MODEL] == each.fields[MODEL]]
-    differing = [path for path in each.fields if len(texts[path]) > 1]
+    differing = {path: each.fields[path] for path in told if len(texts[path]) > 1}
+    head = UNTRAINED if each.kind == "untrained" else told.get(AUGMENTATION)
+    if each.kind == "imported":
+        head = WEIGHTS_LABEL + told.pop(WEIGHTS).removeprefix("from ")
     extras = [
-        told(path)
+        told[path]
         for path in differing
-        if (path in _DATA or len(_values(alike, path)) > 1)
-        and path != AUGMENTATION
-        and (path, each.kind) != (WEIGHTS, "imported")
+        if path not in (MODEL, AUGMENTATION)
+        and told.get(path)
+        and (path in _DATA or len(_values(alike, path)) > 1)
     ]
     return Row(
-        model=told(MODEL),
-        training=", ".join((head, *filter(None, (*extras,)))),
-        network=each,
-        fields={path: each.fields[path] for path in differing},
+        model=told[MODEL], training=", ".join((head, *extras)), network=each, fields=differing
     )
 
 
@@ -314,12 +301,12 @@ def shortest_paths(paths: Iterable[str]) -> dict[str, str]:
         ['a1/model.npz', 'a2/model.npz', 'b.npz']
     """
     parts = {path: pathlib.PurePath(path).parts for path in paths}
-    found = {}
+    found = {path: path for path in parts}
     for path, own in parts.items():
-        count = 1
-        while count < len(own) and [x[-count:] for x in parts.values()].count(own[-count:]) > 1:
-            count += 1
-        found[path] = str(pathlib.PurePath(*own[-count:]))
+        for count in range(len(own), 0, -1):  # as long as no other path ends so
+            if [other[-count:] for other in parts.values()].count(own[-count:]) > 1:
+                break
+            found[path] = str(pathlib.PurePath(*own[-count:]))
     return found
 
 

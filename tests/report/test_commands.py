@@ -27,9 +27,13 @@ def undrawn(monkeypatch):
 
 def test_report_prints_tables_and_writes_the_page(folder, tmp_path, capsys, monkeypatch):
     # One figure, drawn as for users; the others are drawn in the tests of the page.
-    pictures = page.pictures
-    monkeypatch.setattr(page, "pictures", lambda *each: list(pictures(*each))[-1:])
-    monkeypatch.setattr(page, "_invariance", lambda runs: None)
+    drawn = page._drawn
+    nothing = {"wide": "", "narrow": "", "width": 1}
+    monkeypatch.setattr(
+        page,
+        "_drawn",
+        lambda each, to: drawn(each, to) if each.name == "accuracy" else each._asdict() | nothing,
+    )
     folder.add("resnet8", "none")
     folder.add_accuracy("resnet8", "none", 0.5)
     assert main(["report", str(folder.path), f"--output={tmp_path / 'page'}"]) == 0
@@ -40,7 +44,9 @@ def test_report_prints_tables_and_writes_the_page(folder, tmp_path, capsys, monk
     assert f"report: {tmp_path / 'page' / 'report.html'}" in shown.out and not shown.err
     source = (tmp_path / "page" / "report.html").read_text()
     assert f"invariance-jax report {folder.path} --output={tmp_path / 'page'}" in source
-    assert 'id="accuracy"' in source
+    assert 'id="examples"' in source
+    names = {path.name for path in (tmp_path / "page" / "figures").iterdir()}
+    assert names == {"accuracy.png", "accuracy.pdf"}
 
 
 def test_the_first_image_that_was_measured_is_the_example(folder, undrawn):

@@ -188,10 +188,10 @@ def test_accuracies_of_other_images_are_refused(folder):
         (lambda d: d.assign_attrs(config="{"), "Expecting property name"),
         (lambda d: d.assign_attrs(config='{"train": {"steps": "x"}}'), "config.train.steps is 'x'"),
         (lambda d: d.assign_attrs(steps="many"), "invalid literal for int"),
-        (lambda d: d.transpose("image", ...), "has dimensions"),
-        (lambda d: d.isel(transform=slice(12)), "holds the transforms shear_x"),
-        (lambda d: d.isel(magnitude=slice(9)), "holds 9 magnitudes and 40 images"),
-        (lambda d: d.isel(image=slice(0)), "holds 10 magnitudes and 0 images"),
+        (lambda d: d.transpose("image", ...), "40 images x 13 transforms x 10 magnitudes"),
+        (lambda d: d.isel(transform=slice(12)), "the transforms shear_x"),
+        (lambda d: d.isel(magnitude=slice(9)), "holds 13 transforms x 9 magnitudes x 40 images"),
+        (lambda d: d.isel(image=slice(0)), "holds 13 transforms x 10 magnitudes x 0 images"),
         (lambda d: d.where(d["magnitude"] < 9), "not finite; did training diverge"),
     ],
 )
@@ -230,14 +230,14 @@ def test_nothing_but_damaged_files_is_an_error(folder):
 @pytest.mark.parametrize("top1", [-0.1, 1.5, 93.0, "nan", "", "much"])
 def test_accuracy_must_be_a_fraction(folder, top1):
     path = folder.add_table(("resnet8", "none", 0, top1, 10, 1.0))
-    with pytest.raises(UserError, match=rf"{path}, line 2: .*{top1}"):
+    with pytest.raises(UserError, match=rf"{path}.*{top1}"):
         load.read([folder.path])
 
 
 def test_a_table_needs_its_columns(folder):
     path = folder.add_table()
     path.write_text("model,seed\nresnet8,0\n")
-    with pytest.raises(UserError, match=rf"{path}, line 2: .*augmentation"):
+    with pytest.raises(UserError, match=rf"{path}: .*augmentation"):
         load.read([folder.path])
 
 

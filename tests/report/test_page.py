@@ -56,7 +56,7 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture(scope="module", autouse=True)
 def coarse():
     """Few pixels, and nothing moved apart: nothing here looks at them."""
-    fine = style.settings
+    fine, draw = style.settings, style.save
 
     @contextlib.contextmanager
     def settings():
@@ -66,8 +66,12 @@ def coarse():
     def without_layout(*, figsize, layout=None):
         return Figure(figsize=figsize)
 
+    def save(figure, kind):
+        return b"%PDF" if kind == "pdf" else draw(figure, kind)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "settings", settings)
+        patch.setattr(style, "save", save)
         patch.setattr(charts, "Figure", without_layout)
         yield
 
@@ -197,10 +201,10 @@ def test_a_failure_leaves_the_earlier_page(folder, tmp_path, monkeypatch):
     path = page_of.write(results, tmp_path / "output")
     before = path.read_bytes()
 
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("no more space")
 
-    monkeypatch.setattr(page_of.answers, "answer", fail)
+    monkeypatch.setattr(page_of, "_render", fail)
     with pytest.raises(RuntimeError, match="no more space"):
         page_of.write(results, tmp_path / "output")
     assert path.read_bytes() == before

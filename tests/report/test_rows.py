@@ -49,6 +49,15 @@ def parts(one, other):
         ({"optimizer": {"warmup_steps": 5}}, "none, warmup steps 0", "none, warmup steps 5"),
         ({"train": {"steps": 900}}, "none, 500 steps", "none, 500 of 900 steps"),
         ({"train": {"batch_size": 8}}, "none, batch 256", "none, batch 8"),
+        (
+            {
+                "train": {"batch_size": 8},
+                "optimizer": {"learning_rate": 1e-5},
+                "data": {"fraction": 0.5},
+            },
+            "none, lr 0.1, batch 256",
+            "none, 50% of data, lr 1e-05, batch 8",
+        ),
         ({"model": {"weights": "hub/a.npz"}}, "none", "none, from a.npz"),
         ({"model": {"dtype": "bfloat16"}}, "none, float32", "none, bfloat16"),
     ],
@@ -149,6 +158,8 @@ def test_imported_weights_are_told_apart_by_path_then_by_content():
     one, two = imported("hub/a1/model.npz", "1111"), imported("hub/a2/model.npz", "2222")
     assert labels(one) == ["resnet8, weights model.npz"]
     assert labels(one, two) == ["resnet8, weights a1/model.npz", "resnet8, weights a2/model.npz"]
+    bare = imported("model.npz", "4444")
+    assert labels(one, bare) == ["resnet8, weights a1/model.npz", "resnet8, weights model.npz"]
     # A copy is the same network, and a seed draws nothing of it.
     assert imported("copy/model.npz", "1111", seed=4).key == one.key
     replaced = imported("hub/a1/model.npz", "3333333333")
