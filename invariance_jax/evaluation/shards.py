@@ -134,7 +134,7 @@ class Shards:
             raise ValueError(f"{self._path(shard)} is of another measurement")
         for name in found.pop(_MATRICES).tolist():
             # Refuses a file that is shorter than it says.
-            found[name] = np.load(self._matrix(shard, name), mmap_mode="r")
+            found[name] = np.lib.format.open_memmap(self._matrix(shard, name), mode="r")
         return found
 
     def _path(self, shard: int) -> pathlib.Path:
