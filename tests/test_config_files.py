@@ -1,6 +1,5 @@
 """Every file in configs/ builds and takes one step."""
 
-import dataclasses
 import importlib
 import pathlib
 
@@ -8,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from invariance_jax import experiment
-from invariance_jax.commands.quickstart import experiments
-from invariance_jax.config import ExperimentConfig, QuickstartConfig, check
+from invariance_jax.commands import evaluate, sweep
+from invariance_jax.config import ExperimentConfig, SweepConfig
 from invariance_jax.errors import UserError
-from invariance_jax.training import loop
+from invariance_jax.fields import check
+from invariance_jax.training import experiment, loop
 from invariance_jax.training.optimizer import make_schedule
 
 NAMES = sorted(
@@ -28,11 +27,7 @@ def module(name):
 
 def take_one_step(config):
     """The loss of the first step, on one device and a batch that a laptop can bear."""
-    config = dataclasses.replace(
-        config,
-        train=dataclasses.replace(config.train, batch_size=8),
-        mesh=dataclasses.replace(config.mesh, data=1),
-    )
+    config = config.with_values(train={"batch_size": 8}, mesh={"data": 1})
     built = experiment.make(config)
     state, metrics = built.init_state(), loop.no_metrics(built)
     before = jax.device_get(state.params)
@@ -53,12 +48,14 @@ def test_digits(argument):
     assert abs(loss - np.log(10)) < 1  # an untrained network guesses among ten
 
 
-def test_quickstart_spells_out_its_grid():
-    config = check(QuickstartConfig, module("quickstart").get_config())
-    spelled = list(experiments(config))
+def test_quickstart_spells_out_its_grid(tmp_path):
+    runs = sweep.expand(check(SweepConfig, module("quickstart").get_config()), tmp_path)
+    spelled = [run.config for run in runs]
     assert len({(each.model.name, each.augment.name, each.seed) for each in spelled}) == 6
     for each in spelled:
-        experiment.make(dataclasses.replace(each, mesh=dataclasses.replace(each.mesh, data=1)))
+        experiment.make(each.with_values(mesh={"data": 1})).check()
+    # Two networks are measured untrained, each once.
+    assert [run.evaluate.count("untrained") for run in runs] == [1, 0, 0, 1, 0, 0]
 
 
 @pytest.mark.real_data
@@ -80,20 +77,19 @@ RECIPES = {
 def on_digits(name):
     """A recipe with the images of the embedded digits, as many classes, and a canvas of 32."""
     values = module(name).get_config()
-    size = values.data.image_size
+    size = check(ExperimentConfig, values).data.image_size
     values.data = module("digits").get_config().data
     values.data.image_size = values.data.resize_size = size
     values.eval.split = "validation"
-    values.eval.batch_size = 8
     return values
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
     values = on_digits(name)
-    values.mesh.data = 1
-    built = experiment.make(check(ExperimentConfig, values))
-    side, count = values.data.canvas_size, values.train.batch_size
+    config = check(ExperimentConfig, values).with_values(mesh={"data": 1})
+    built = experiment.make(config)
+    side, count = config.data.canvas_size, config.train.batch_size
     shapes = {"canvas": (count, side, side, 3)}
     shapes |= dict.fromkeys(("height", "width", "label", "index"), (count,))
     batch = {
@@ -101,8 +97,8 @@ def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
         for field, shape in shapes.items()
     }
     metrics = jax.eval_shape(lambda: loop.no_metrics(built))
-    state, _ = jax.eval_shape(loop.compile_step(built), built.abstract_state(), metrics, batch)
-    assert jax.tree.structure(state) == jax.tree.structure(built.abstract_state())
+    state, _ = jax.eval_shape(loop.compile_step(built), built.abstract_state, metrics, batch)
+    assert jax.tree.structure(state) == jax.tree.structure(built.abstract_state)
 
 
 @pytest.mark.parametrize(
@@ -112,11 +108,12 @@ def test_recipes_take_a_step_with_a_small_network(name, model):
     values = on_digits(name)
     values.data.image_size = values.data.resize_size = 16
     values.model.name = model
-    values.model.ghost_batch_size = min(values.model.ghost_batch_size, 4)
     values.optimizer.warmup_steps = 1
-    loss = take_one_step(check(ExperimentConfig, values))
+    config = check(ExperimentConfig, values)
+    ghosts = min(config.model.ghost_batch_size, 4)
+    loss = take_one_step(config.with_values(model={"ghost_batch_size": ghosts}))
     # Guessing among ten; each class alone is a coin's toss.
-    guessing = np.log(2) if "binary" in values.train.loss else np.log(10)
+    guessing = np.log(2) if "binary" in config.train.loss else np.log(10)
     assert abs(loss - guessing) < 1
 
 
@@ -138,11 +135,10 @@ def test_evaluate_names_a_model_and_its_weights():
     values.eval.split = "validation"
     config = check(ExperimentConfig, values)
     assert (config.model.name, config.model.weights) == ("vit_mu8", "some/vit.npz")
-    with pytest.raises(
-        UserError, match=r"config\.model\.weights: weights 'some/vit\.npz': no such"
-    ):
-        experiment.make(config).init_state()
-    assert abs(take_one_step(without_weights(config)) - np.log(10)) < 1
+    with pytest.raises(UserError, match=r"weights 'some/vit\.npz': no such"):
+        evaluate.initial(config)
+    without_weights = config.with_values(model={"weights": ""})
+    assert abs(take_one_step(without_weights) - np.log(10)) < 1
 
 
 def test_evaluate_measures_all_crops_if_asked():
@@ -154,10 +150,6 @@ def test_evaluate_measures_all_crops_if_asked():
     for wrong in ("resnet50,some.npz,corps", "resnet50,some.npz,crops,more"):
         with pytest.raises(UserError, match=f"is '{wrong}'; expected MODEL,WEIGHTS or"):
             get_config(wrong)
-
-
-def without_weights(config):
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=""))
 
 
 def test_every_config_is_tested_here():
