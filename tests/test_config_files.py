@@ -1,6 +1,5 @@
 """Every file in configs/ builds and takes one step."""
 
-import dataclasses
 import importlib
 import pathlib
 
@@ -8,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from invariance_jax import experiment
-from invariance_jax.commands.quickstart import experiments
-from invariance_jax.config import ExperimentConfig, QuickstartConfig, check
+from invariance_jax.commands import sweep
+from invariance_jax.config import ExperimentConfig, SweepConfig
 from invariance_jax.errors import UserError
-from invariance_jax.training import loop
+from invariance_jax.fields import check
+from invariance_jax.training import experiment, loop
 from invariance_jax.training.optimizer import make_schedule
 
 NAMES = sorted(
@@ -26,12 +25,11 @@ def module(name):
     return importlib.import_module(f"invariance_jax.configs.{name}")
 
 
-def take_one_step(config):
-    """The loss of the first step, on one device and a batch that a laptop can bear."""
-    config = dataclasses.replace(
-        config,
-        train=dataclasses.replace(config.train, batch_size=8),
-        mesh=dataclasses.replace(config.mesh, data=1),
+def take_one_step(values):
+    """The loss of the first step, on one device, of images and a batch that compile in seconds."""
+    small = {"image_size": 16, "resize_size": 16}
+    config = check(ExperimentConfig, values).with_values(
+        data=small, train={"batch_size": 8}, mesh={"data": 1}
     )
     built = experiment.make(config)
     state, metrics = built.init_state(), loop.no_metrics(built)
@@ -42,6 +40,22 @@ def take_one_step(config):
     return float(jax.device_get(metrics).compute()["loss"])
 
 
+def trace_a_step(values):
+    """Builds everything at its own size; nothing is computed."""
+    values.mesh = {"data": 1}
+    built = experiment.make(check(ExperimentConfig, values))
+    side, count = built.config.data.canvas_size, built.config.train.batch_size
+    shapes = {"canvas": (count, side, side, 3)}
+    shapes |= dict.fromkeys(("height", "width", "label", "index"), (count,))
+    batch = {
+        field: jax.ShapeDtypeStruct(shape, np.uint8 if field == "canvas" else np.int32)
+        for field, shape in shapes.items()
+    }
+    metrics = jax.eval_shape(lambda: loop.no_metrics(built))
+    state, _ = jax.eval_shape(loop.compile_step(built), built.abstract_state, metrics, batch)
+    assert jax.tree.structure(state) == jax.tree.structure(built.abstract_state)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_docstring_holds_the_command(name):
     assert "invariance-jax " in module(name).__doc__
@@ -49,24 +63,31 @@ def test_the_docstring_holds_the_command(name):
 
 @pytest.mark.parametrize("argument", ["resnet8,random_resized_crop", "vit_mu8,translate(t=0.1)"])
 def test_digits(argument):
-    loss = take_one_step(check(ExperimentConfig, module("digits").get_config(argument)))
+    values = module("digits").get_config(argument)
+    trace_a_step(module("digits").get_config(argument))
+    values.optimizer.warmup_steps = 1
+    loss = take_one_step(values)
     assert abs(loss - np.log(10)) < 1  # an untrained network guesses among ten
 
 
-def test_quickstart_spells_out_its_grid():
-    config = check(QuickstartConfig, module("quickstart").get_config())
-    spelled = list(experiments(config))
+def test_quickstart_spells_out_its_grid(tmp_path):
+    runs = sweep.expand(check(SweepConfig, module("quickstart").get_config()), tmp_path)
+    spelled = [each.config for each in runs]
     assert len({(each.model.name, each.augment.name, each.seed) for each in spelled}) == 6
+    # Of runs that begin with the same network one alone measures it untrained.
+    assert sum("untrained" in each.evaluate for each in runs) == 2
     for each in spelled:
-        experiment.make(dataclasses.replace(each, mesh=dataclasses.replace(each.mesh, data=1)))
+        experiment.make(each.with_values(mesh={"data": 1}))
 
 
 @pytest.mark.real_data
 def test_imagenet64_resnet18(real_data):
     values = module("imagenet64_resnet18").get_config()
     values.data.data_dir = str(real_data / "tfds")
-    loss = take_one_step(check(ExperimentConfig, values))
-    assert abs(loss - np.log(1000)) < 1
+    trace_a_step(values)
+    values.model.name = "resnet8"
+    values.optimizer.warmup_steps = 1
+    assert abs(take_one_step(values) - np.log(1000)) < 1
 
 
 RECIPES = {
@@ -80,29 +101,15 @@ RECIPES = {
 def on_digits(name):
     """A recipe with the images of the embedded digits, as many classes, and a canvas of 32."""
     values = module(name).get_config()
-    size = values.data.image_size
+    size = values.data.get("image_size", 224)
     values.data = module("digits").get_config().data
     values.data.image_size = values.data.resize_size = size
-    values.eval.split = "validation"
-    values.eval.batch_size = 8
     return values
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
-    values = on_digits(name)
-    values.mesh.data = 1
-    built = experiment.make(check(ExperimentConfig, values))
-    side, count = values.data.canvas_size, values.train.batch_size
-    shapes = {"canvas": (count, side, side, 3)}
-    shapes |= dict.fromkeys(("height", "width", "label", "index"), (count,))
-    batch = {
-        field: jax.ShapeDtypeStruct(shape, np.uint8 if field == "canvas" else np.int32)
-        for field, shape in shapes.items()
-    }
-    metrics = jax.eval_shape(lambda: loop.no_metrics(built))
-    state, _ = jax.eval_shape(loop.compile_step(built), built.abstract_state(), metrics, batch)
-    assert jax.tree.structure(state) == jax.tree.structure(built.abstract_state())
+    trace_a_step(on_digits(name))
 
 
 @pytest.mark.parametrize(
@@ -110,13 +117,12 @@ def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
 )
 def test_recipes_take_a_step_with_a_small_network(name, model):
     values = on_digits(name)
-    values.data.image_size = values.data.resize_size = 16
     values.model.name = model
-    values.model.ghost_batch_size = min(values.model.ghost_batch_size, 4)
+    values.model.ghost_batch_size = min(values.model.get("ghost_batch_size", 0), 4)
     values.optimizer.warmup_steps = 1
-    loss = take_one_step(check(ExperimentConfig, values))
+    loss = take_one_step(values)
     # Guessing among ten; each class alone is a coin's toss.
-    guessing = np.log(2) if "binary" in values.train.loss else np.log(10)
+    guessing = np.log(2) if "binary" in values.train.get("loss", "") else np.log(10)
     assert abs(loss - guessing) < 1
 
 
@@ -134,15 +140,14 @@ def test_the_originals_recipe_is_the_papers():
 def test_evaluate_names_a_model_and_its_weights():
     values = module("evaluate").get_config("vit_mu8,some/vit.npz")
     # ImageNet itself is not here: digits take its place.
-    values.data.update({"name": "digits", "image_size": 8, "resize_size": 8, "canvas_size": 32})
-    values.eval.split = "validation"
-    config = check(ExperimentConfig, values)
+    values.data = {"name": "digits", "image_size": 8, "resize_size": 8, "canvas_size": 32}
+    config = check(ExperimentConfig, values).with_values(mesh={"data": 1})
     assert (config.model.name, config.model.weights) == ("vit_mu8", "some/vit.npz")
-    with pytest.raises(
-        UserError, match=r"config\.model\.weights: weights 'some/vit\.npz': no such"
-    ):
+    message = r"config\.model\.weights: weights 'some/vit\.npz': no such"
+    with pytest.raises(UserError, match=message):
         experiment.make(config).init_state()
-    assert abs(take_one_step(without_weights(config)) - np.log(10)) < 1
+    values.model.weights = ""
+    assert abs(take_one_step(values) - np.log(10)) < 1
 
 
 def test_evaluate_measures_all_crops_if_asked():
@@ -154,10 +159,6 @@ def test_evaluate_measures_all_crops_if_asked():
     for wrong in ("resnet50,some.npz,corps", "resnet50,some.npz,crops,more"):
         with pytest.raises(UserError, match=f"is '{wrong}'; expected MODEL,WEIGHTS or"):
             get_config(wrong)
-
-
-def without_weights(config):
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, weights=""))
 
 
 def test_every_config_is_tested_here():
