@@ -3,11 +3,14 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 INTERRUPTED = "interrupted; the same command goes on"
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+# The terminal, a launcher and a scheduler may each pass on the same request.
+_ONE_REQUEST_SECONDS = 1.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,12 +37,16 @@ class Signals:
     def __init__(self) -> None:
         self.came: int | None = None
         self.deferred = False
+        self._when = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Takes a signal."""
+        now = time.monotonic()
+        if number == self.came and now - self._when < _ONE_REQUEST_SECONDS:
+            return
         if self.came is not None:
             os._exit(128 + number)
-        self.came = number
+        self.came, self._when = number, now
         if not self.deferred:
             raise Interrupted(INTERRUPTED, number)
 

@@ -2,8 +2,9 @@
 
 import jax
 
-from invariance_jax.config import ExperimentConfig, check
+from invariance_jax.config import ExperimentConfig
 from invariance_jax.configs import digits
+from invariance_jax.fields import check
 from invariance_jax.training import experiment, loop
 
 

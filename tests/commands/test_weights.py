@@ -9,10 +9,11 @@ import safetensors.numpy
 
 from invariance_jax import models
 from invariance_jax.__main__ import main
-from invariance_jax.config import ExperimentConfig, check
+from invariance_jax.config import ExperimentConfig
 from invariance_jax.configs import digits
 from invariance_jax.evaluation import results
 from invariance_jax.evaluation.evaluate import read_table
+from invariance_jax.fields import check
 from invariance_jax.training import experiment
 
 DIGITS = f"--config={pathlib.Path(__file__).parents[2] / 'configs' / 'digits.py'}"

@@ -10,10 +10,11 @@ from PIL import Image
 
 from invariance_jax import data
 from invariance_jax.commands import parsing
-from invariance_jax.config import ExperimentConfig, check
+from invariance_jax.config import ExperimentConfig
 from invariance_jax.configs import digits
 from invariance_jax.data import DataError
 from invariance_jax.errors import UserError
+from invariance_jax.fields import check
 from invariance_jax.training import experiment, loop
 
 

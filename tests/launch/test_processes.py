@@ -1,6 +1,5 @@
 """Several processes train as one: same losses, one set of files, faults that end all of them."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -13,11 +12,10 @@ import textwrap
 
 import numpy as np
 import pytest
+from tiny_runs import tiny
 
-from invariance_jax import experiment
-from invariance_jax.config import ExperimentConfig, check
-from invariance_jax.configs import digits, imagenet64_resnet18
-from invariance_jax.training import loop, writers
+from invariance_jax.configs import imagenet64_resnet18
+from invariance_jax.training import experiment, loop, metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOCAL = ROOT / "launch" / "local.py"
@@ -48,21 +46,13 @@ DEADLY = textwrap.dedent(
 )
 
 
-def tiny():
-    """Twenty steps of eight digits at 16 pixels, every step logged, every fifth saved."""
-    values = digits.get_config("vit_mu8,random_resized_crop_flip")
-    values.data.train_split = "train[:20]"
-    values.data.validation_split = "validation[:10]"
-    values.data.image_size = values.data.resize_size = 16
-    values.eval.split = "validation[:10]"
-    values.eval.batch_size = values.eval.per_device_batch_size = 8
-    values.optimizer.warmup_steps = 1
-    values.train.update({"batch_size": 8, "steps": STEPS, "log_every": 1, "checkpoint_every": 5})
-    return values
+# Twenty steps on one device, every step logged, every fifth saved; and on all that there are.
+ALONE = tiny("vit_mu8", steps=STEPS, checkpoint_every=5)
+CONFIG = ALONE.with_values(mesh={"data": 0})
 
 
 def config_file(folder, values):
-    """Writes a config file that `--config` can read; returns the flag."""
+    """Writes a config, or what a config file returns, as a file that `--config` can read."""
     path = folder / "config.py"
     text = json.dumps(values.to_dict())
     path.write_text(
@@ -74,8 +64,8 @@ def config_file(folder, values):
 
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory):
-    """Compiled programs are shared by the starts of this module."""
-    cache = tmp_path_factory.mktemp("compiled")
+    """Compiled programs are shared by the starts of this module, if not by all tests."""
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR") or tmp_path_factory.mktemp("compiled")
     return {
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
@@ -118,7 +108,7 @@ def start_two(environ, *command):
 
 
 def losses(workdir):
-    rows = writers.read_metrics(workdir)
+    rows = metrics.read_metrics(workdir)
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
     return [row["loss"] for row in rows]
 
@@ -126,10 +116,8 @@ def losses(workdir):
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
     """The losses of one process with one device."""
-    config = check(ExperimentConfig, tiny())
-    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1))
     workdir = tmp_path_factory.mktemp("one_process")
-    trained = loop.train(experiment.make(config), workdir, announce=lambda _: None)
+    trained = loop.train(experiment.make(ALONE), workdir, announce=lambda _: None)
     return losses(workdir), trained
 
 
@@ -140,7 +128,7 @@ def test_killed_and_started_again_two_processes_equal_one(environ, one_process, 
         environ,
         *("-n", 2, "--devices=4", "--restarts=1", "--grace=40", "--"),
         *(sys.executable, "-c", DEADLY, tmp_path / "marker", workdir / "checkpoints" / "5"),
-        *("train", config_file(tmp_path, tiny()), f"--workdir={workdir}"),
+        *("train", config_file(tmp_path, CONFIG), f"--workdir={workdir}"),
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "process 1 ended with code 137; stopping the others" in done.stderr
@@ -162,7 +150,7 @@ def test_one_of_two_killed_the_other_stops_and_one_process_goes_on(environ, one_
     survivor, victim = start_two(
         environ,
         *(sys.executable, "-c", DEADLY, tmp_path / "marker", workdir / "checkpoints" / "5"),
-        *("train", config_file(tmp_path, tiny()), f"--workdir={workdir}"),
+        *("train", config_file(tmp_path, CONFIG), f"--workdir={workdir}"),
     )
     try:
         victim.communicate(timeout=300)
@@ -175,10 +163,8 @@ def test_one_of_two_killed_the_other_stops_and_one_process_goes_on(environ, one_
     ours = "process 0 of 2 stops; if another stopped before it" in errors
     assert ours or "This most likely indicates that another task died" in errors, errors
 
-    config = check(ExperimentConfig, tiny())
-    config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=1))
     heard = []
-    loop.train(experiment.make(config), workdir, announce=heard.append)
+    loop.train(experiment.make(ALONE), workdir, announce=heard.append)
     assert "going on from the checkpoint of step 5" in heard[0]
     np.testing.assert_allclose(losses(workdir), one_process[0], rtol=1e-4)
     assert len(losses(workdir)) == STEPS
@@ -197,7 +183,7 @@ def test_a_mistake_on_one_host_ends_all_with_code_2(command, flags, message, env
         f'exec {sys.executable} -m invariance_jax "$@"'
     )
     workdir = tmp_path / "run"
-    words = [command, config_file(tmp_path, tiny()), f"--workdir={workdir}"]
+    words = [command, config_file(tmp_path, CONFIG), f"--workdir={workdir}"]
     if command == "evaluate":
         words.append("--untrained")
     both = start_two(environ, "sh", "-c", script, "sh", *words)
@@ -213,7 +199,7 @@ def test_processes_of_different_configs_or_folders_are_refused(environ, tmp_path
         '[ $INVARIANCE_JAX_PROCESS_ID = 0 ] || set -- "$@" $OTHER; '
         f'exec {sys.executable} -m invariance_jax "$@"'
     )
-    command = ("sh", "-c", script, "sh", "train", config_file(tmp_path, tiny()))
+    command = ("sh", "-c", script, "sh", "train", config_file(tmp_path, CONFIG))
     for other, message in (
         ("--config.seed=7", "config.seed is 0 there and 7 here"),
         (f"--workdir={tmp_path / 'other'}", "is not the folder that process 0 sees"),
@@ -251,7 +237,7 @@ def test_two_processes_train_the_imagenet_sample(environ, real_data, tmp_path):
     values.data.validation_split = "validation[:50]"
     values.train.update({"batch_size": 16, "steps": 3, "log_every": 1, "checkpoint_every": 2})
     values.optimizer.warmup_steps = 1
-    values.eval.update({"batch_size": 20, "grid_batch_size": 20})
+    values.eval.per_device_batch_size = 20
     workdir = tmp_path / "run"
     flags = (config_file(tmp_path, values), f"--workdir={workdir}")
     done = launch(environ, "-n", 2, "--", sys.executable, "-m", "invariance_jax", "train", *flags)

@@ -12,10 +12,12 @@ import textwrap
 
 import pytest
 
-from invariance_jax import sweep as sweeps
-from invariance_jax.config import SweepConfig, check
+from invariance_jax.commands import sweep as sweeps
+from invariance_jax.commands.evaluate import result_name
+from invariance_jax.config import SweepConfig
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import accuracy_table
+from invariance_jax.evaluation.evaluate import read_table
+from invariance_jax.fields import check
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "launch" / "sweep.py"
@@ -33,16 +35,17 @@ def small(**fields):
     """Two augmentations and two seeds, nothing evaluated."""
     values = {
         "configs": (f"{DIGITS}:vit_mu8",),
-        "overrides": ("augment.name=none train.steps=4", "augment.name='translate(t=0.1)'"),
-        "seeds": (0, 1),
+        "variants": ("augment.name=none train.steps=4", "augment.name='translate(t=0.1)'"),
+        "axes": {"seed": (0, 1)},
         "evaluate": (),
         **fields,
     }
     return check(SweepConfig, values, "sweep")
 
 
-def test_every_config_override_and_seed_is_one_run(tmp_path):
-    runs = sweeps.expand(small(), tmp_path)
+def test_every_config_variant_and_seed_is_one_run(tmp_path):
+    sweep = small(overrides=("optimizer.warmup_steps=1",))
+    runs = sweeps.expand(sweep, tmp_path)
     assert [run.name for run in runs] == [
         "digits_vit_mu8_augment_name_none_train_steps_4_seed0",
         "digits_vit_mu8_augment_name_none_train_steps_4_seed1",
@@ -53,31 +56,47 @@ def test_every_config_override_and_seed_is_one_run(tmp_path):
     assert (second.config.augment.name, second.config.train.steps) == ("none", 4)
     assert (second.config.seed, second.config.model.name) == (1, "vit_mu8")
     assert (third.config.augment.name, third.config.seed) == ("translate(t=0.1)", 0)
+    assert {run.config.optimizer.warmup_steps for run in runs} == {1}
+    flags = ("optimizer.warmup_steps=1", "augment.name=none", "train.steps=4", "seed=1")
     assert second.commands() == [
         [
-            *("train", f"--config={DIGITS}:vit_mu8", "--config.augment.name=none"),
-            *("--config.train.steps=4", "--config.seed=1", f"--workdir={tmp_path / second.name}"),
+            *("train", f"--config={DIGITS}:vit_mu8", *(f"--config.{each}" for each in flags)),
+            f"--workdir={tmp_path / second.name}",
         ]
     ]
 
 
+def test_every_point_of_the_axes_is_one_run(tmp_path):
+    axes = {"augment": {"name": ("none", "translate(t=0.1)")}, "train": {"steps": (4, 5)}}
+    sweep = small(variants=(), axes=axes, evaluate=("trained", "untrained"))
+    runs = sweeps.expand(sweep, tmp_path)
+    assert [(run.config.augment.name, run.config.train.steps) for run in runs] == [
+        *(("none", 4), ("none", 5), ("translate(t=0.1)", 4), ("translate(t=0.1)", 5))
+    ]
+    assert runs[3].name == "digits_vit_mu8_translate_t_0_1_steps5"
+    # All begin with the same network.
+    assert [run.evaluate for run in runs] == [("trained", "untrained"), *[("trained",)] * 3]
+
+
 def test_long_names_are_cut_and_stay_different(tmp_path):
     same = "data.train_split='train[:20]' " + "data.validation_split='validation[:10]' " * 9
-    overrides = tuple(f"{same} train.steps={steps}" for steps in (1, 2))
-    names = [run.name for run in sweeps.expand(small(overrides=overrides), tmp_path)]
+    variants = tuple(f"{same} train.steps={steps}" for steps in (1, 2))
+    names = [run.name for run in sweeps.expand(small(variants=variants), tmp_path)]
     assert len(set(names)) == 4 and all(len(name) < 120 for name in names)
-    assert names[0].endswith("_seed0") and names[0][:100] == names[2][:100]
+    assert names[0][:100] == names[2][:100]
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"seeds": ()}, "sweep.seeds is empty; expected at least one"),
-        ({"seeds": (0, 0)}, "two runs are called 'digits_vit_mu8_.*_seed0'"),
-        ({"overrides": ("augmnt.name=none",)}, r"run .*: --config\.augmnt: unknown field 'augmnt'"),
-        ({"overrides": ("train.steps=0",)}, r"run .*: config\.train\.steps is 0; expected"),
-        ({"configs": ("none.py",)}, "run none_.*: --config: "),
-        ({"evaluate": ("trained", "untraned")}, "unknown network 'untraned'; did you mean"),
+        ({"configs": ()}, "sweep.configs is empty; expected at least one"),
+        ({"axes": {"seed": ()}}, r"sweep\.axes\.seed is \(\); expected a tuple of at least one"),
+        ({"axes": {"seed": 3}}, r"sweep\.axes\.seed is 3; expected a tuple of at least one"),
+        ({"axes": {"seed": (0, 0)}}, "two runs are called 'digits_vit_mu8_.*_seed0'"),
+        ({"variants": ("augmnt.name=none",)}, r"run .*: --config\.augmnt: unknown field 'augmnt'"),
+        ({"variants": ("train.steps=0",)}, r"run .*: config\.train\.steps is 0 \(int\); expected"),
+        ({"configs": ("none.py",)}, "--config: unknown file 'none.py'"),
+        ({"evaluate": ("trained", "untraned")}, "'untraned'; did you mean 'untrained'"),
     ],
 )
 def test_mistakes_are_found_before_the_first_run(fields, message, tmp_path):
@@ -101,16 +120,12 @@ def pretend_finished(run):
     (run.workdir / "checkpoints" / str(run.steps)).mkdir(parents=True)
 
 
-def add_accuracy(run, steps):
-    row = accuracy_table.AccuracyRow(
-        model=run.config.model.name,
-        augmentation=run.config.augment.name if steps else "untrained",
-        seed=run.config.seed,
-        top1=0.5,
-        steps=steps,
-        seconds=1.0,
-    )
-    accuracy_table.update(run.workdir / "accuracy.csv", row)
+def pretend_measured(run, steps):
+    """What a finished evaluation leaves."""
+    for measurement in ("accuracy", "invariance"):
+        path = run.workdir / measurement / f"{result_name(run.config, steps)}.nc"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
 
 
 def test_a_run_is_finished_when_every_part_is(tmp_path):
@@ -123,9 +138,9 @@ def test_a_run_is_finished_when_every_part_is(tmp_path):
         ["evaluate", f"--workdir={run.workdir}"],
         ["evaluate", f"--workdir={run.workdir}", "--untrained"],
     ]
-    add_accuracy(run, 0)
+    pretend_measured(run, 0)
     assert run.commands() == [["evaluate", f"--workdir={run.workdir}"]]
-    add_accuracy(run, 4)
+    pretend_measured(run, 4)
     assert run.state() == "finished"
 
 
@@ -154,7 +169,7 @@ def pretended(tmp_path, monkeypatch):
     sweep_file = tmp_path / "sweep.py"
     sweep_file.write_text(
         "from ml_collections import ConfigDict\n"
-        f"def get_config():\n    return ConfigDict({dict(vars(small()))!r})\n"
+        f"def get_config():\n    return ConfigDict({small().to_dict()!r})\n"
     )
     root = tmp_path / "runs"
     runs = sweeps.expand(small(), root)
@@ -270,11 +285,11 @@ def test_sigterm_stops_the_runs_and_marks_none_as_failed(pretended, tmp_path, ca
 
 def test_from_end_to_end_with_a_report(tmp_path):
     fields = (
-        "train.steps=2 train.batch_size=8 optimizer.warmup_steps=1 data.image_size=16 "
-        "data.resize_size=16 data.train_split='train[:20]' data.validation_split='validation[:10]' "
-        "eval.split='validation[:6]' eval.batch_size=8 eval.per_device_batch_size=8 mesh.data=1"
+        "train.steps=2 train.batch_size=8 optimizer.warmup_steps=1 data.image_size=8 "
+        "data.resize_size=8 data.train_split='train[:20]' data.validation_split='validation[:10]' "
+        "eval.split='validation[:4]' eval.per_device_batch_size=8 mesh.data=1"
     )
-    values = {"configs": [f"{DIGITS}:vit_mu8"], "seeds": [0, 1], "evaluate": ["trained"]}
+    values = {"configs": [f"{DIGITS}:vit_mu8"], "axes": {"seed": [0, 1]}, "evaluate": ["trained"]}
     values["overrides"] = [fields]
     sweep_file = tmp_path / "sweep.py"
     sweep_file.write_text(
@@ -291,7 +306,8 @@ def test_from_end_to_end_with_a_report(tmp_path):
     environ = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        or str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     }
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=550)
@@ -301,5 +317,5 @@ def test_from_end_to_end_with_a_report(tmp_path):
     assert "vit_mu8" in page
     for run in sweeps.expand(sweeps.load(str(sweep_file)), tmp_path / "runs"):
         assert run.state() == "finished"
-        (row,) = accuracy_table.read(run.workdir / "accuracy.csv")
-        assert (row.seed, row.steps) == (run.config.seed, 2)
+        (row,) = read_table(run.workdir / "accuracy.csv")
+        assert (row["seed"], row["steps"]) == (str(run.config.seed), "2")
