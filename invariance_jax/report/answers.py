@@ -4,10 +4,10 @@ Which part moves invariance most? Are trained networks more invariant to small t
 does augmentation do to accuracy? The opposite results give the opposite sentences.
 """
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,7 @@ RESOLUTION = 0.01
 STANDARD_ERRORS = 2.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Effect:
+class Effect(NamedTuple):
     """Two rows that differ in one part only.
 
     Attributes:
@@ -95,17 +94,9 @@ def effects(runs: Sequence[Run]) -> list[Effect]:
     table = summaries.invariance(runs)["mean"]
     found = []
     for part, changed, reference in pairs(run.row for run in runs):
-        difference = table.sel(row=changed.label).values - table.sel(row=reference.label).values
-        found.append(
-            Effect(
-                part=part,
-                changed=changed,
-                reference=reference,
-                change=float(difference.mean()),
-                size=float(np.abs(difference).mean()),
-                raised=int((difference > 0).sum()),
-            )
-        )
+        change = table.sel(row=changed.label).values - table.sel(row=reference.label).values
+        numbers = float(change.mean()), float(np.abs(change).mean()), int((change > 0).sum())
+        found.append(Effect(part, changed, reference, *numbers))
     return found
 
 
@@ -118,10 +109,8 @@ def part_sizes(comparisons: Sequence[Effect]) -> dict[Part, float]:
     Returns:
         Size by part, the largest first; parts without a comparison are left out.
     """
-    sizes: dict[Part, list[float]] = {}
-    for each in comparisons:
-        sizes.setdefault(each.part, []).append(each.size)
-    means = {part: float(np.mean(values)) for part, values in sizes.items()}
+    sizes = {part: [each.size for each in comparisons if each.part == part] for part in PARTS}
+    means = {part: float(np.mean(values)) for part, values in sizes.items() if values}
     return dict(sorted(means.items(), key=lambda item: -item[1]))
 
 
@@ -176,8 +165,7 @@ def _subject(each: Effect) -> str:
     return f"{changed.label} against {reference.training},"
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """A trained row against the untrained row of its architecture, at small translations.
 
     Attributes:
@@ -197,23 +185,17 @@ class Comparison:
     images: int
 
     @property
-    def difference(self) -> float:
-        """Trained minus untrained."""
-        return self.trained - self.untrained
-
-    @property
     def verdict(self) -> int:
         """1 more invariant, -1 less invariant, 0 no clear difference.
 
         Clear is a difference whose sign most images share (more than chance alone explains) and
         which exceeds the noise of the seeds where that is known.
         """
-        # A comparison with NaN is false.
-        if abs(self.difference) <= STANDARD_ERRORS * self.standard_error:
+        difference = self.trained - self.untrained
+        if abs(difference) <= STANDARD_ERRORS * self.standard_error:  # never where that is NaN
             return 0
-        chance = STANDARD_ERRORS * math.sqrt(0.25 / self.images)
-        sign = 1 if self.difference > 0 else -1
-        return sign if sign * self.difference > 0 and sign * (self.share - 0.5) > chance else 0
+        sign, chance = int(np.sign(difference)), STANDARD_ERRORS * math.sqrt(0.25 / self.images)
+        return sign if sign * (self.share - 0.5) > chance else 0
 
     @property
     def sentence(self) -> str:
@@ -222,15 +204,20 @@ class Comparison:
         what = {1: "is more", 0: "is NOT clearly more", -1: "is NOT more but less"}[self.verdict]
         how = f"with {row.training}"
         if row.augmentation == NO_AUGMENTATION:
-            how = "without augmentation" + row.training.removeprefix("none")
+            how = f"without augmentation{_beside(row)}"
         trained = "" if row.network.kind == "imported" else "trained "
         error = "" if math.isnan(self.standard_error) else f" ±{self.standard_error:.2f}"
         return (
             f"{model} {trained}{how} {what} invariant to small translations than untrained "
             f"{model}: {self.trained:z.2f} against {self.untrained:z.2f} "
-            f"({self.difference:+z.2f}{error}; the higher of the two on {100 * self.share:.0f}% "
-            f"of {self.images} images)."
+            f"({self.trained - self.untrained:+z.2f}{error}; the higher of the two on "
+            f"{100 * self.share:.0f}% of {self.images} images)."
         )
+
+
+def _beside(row: Row) -> str:
+    """What tells a row without augmentation apart beside that."""
+    return row.training.removeprefix("none")
 
 
 def small_translations(runs: Sequence[Run]) -> list[Comparison]:
@@ -246,18 +233,12 @@ def small_translations(runs: Sequence[Run]) -> list[Comparison]:
     table = summaries.over_seeds(by_run.median("image"))
     by_image = summaries.over_seeds(by_run)["mean"]
     found = []
-    for row, before in untrained_of(dict.fromkeys(run.row for run in runs)).items():
+    for row, before in untrained_of(run.row for run in runs).items():
         both = table.sel(row=[row.label, before.label])
         ours, theirs = by_image.sel(row=both["row"]).values
-        found.append(
-            Comparison(
-                row,
-                *both["mean"].values.tolist(),
-                standard_error=float(np.hypot(*both["standard_error"].values)),
-                share=float((ours > theirs).mean()),
-                images=len(ours),
-            )
-        )
+        error = float(np.hypot(*both["standard_error"].values))
+        share = float((ours > theirs).mean())
+        found.append(Comparison(row, *both["mean"].values.tolist(), error, share, len(ours)))
     return found
 
 
@@ -275,21 +256,19 @@ def small_translation_statements(runs: Sequence[Run]) -> list[str]:
     if comparisons:
         more = sum(each.verdict == 1 for each in comparisons)
         values = runs[0].data["magnitude_value"].sel(transform="translate_x").values
-        first, second = (values[i] for i in summaries.SMALL_MAGNITUDES)
-        found.insert(
-            0,
+        first, second = values[list(summaries.SMALL_MAGNITUDES)]
+        count = (
             f"{more} of {len(comparisons)} trained models {'is' if more == 1 else 'are'} more "
             f"invariant to small translations ({first:.0f} and {second:.0f} pixels of 224, in x "
-            "and in y) than the untrained network of the same architecture.",
+            "and in y) than the untrained network of the same architecture."
         )
-    compared = {each.row.model for each in comparisons}
-    for model in dict.fromkeys(run.row.model for run in runs):
-        if model not in compared:
-            found.append(
-                f"{model}: trained and untrained are not both measured, so nothing can be said "
-                "about training."
-            )
-    return found
+        found.insert(0, count)
+    alone = dict.fromkeys(run.row.model for run in runs).keys() - {x.row.model for x in comparisons}
+    return found + [
+        f"{model}: trained and untrained are not both measured, so nothing can be said about "
+        "training."
+        for model in sorted(alone)
+    ]
 
 
 def accuracy_statements(results: Results) -> list[str]:
@@ -305,23 +284,20 @@ def accuracy_statements(results: Results) -> list[str]:
     gains: dict[Row, dict[str, float]] = {}
     for part, changed, plain in pairs(each.row for each in results.accuracy):
         if part == "augmentation":
-            name = changed.training.removesuffix(plain.training.removeprefix("none"))
+            name = changed.training.removesuffix(_beside(plain))
             gain = top1.sel(row=changed.label).item() - top1.sel(row=plain.label).item()
             gains.setdefault(plain, {})[name] = gain
     sentences = []
-    for plain, by_training in gains.items():
-        which = plain.model + plain.training.removeprefix("none")
-        listed = ", ".join(f"{name} {gain:+z.1f}" for name, gain in by_training.items())
+    for plain, by_name in gains.items():
+        listed = ", ".join(f"{name} {gain:+z.1f}" for name, gain in by_name.items())
         sentence = (
-            f"{which}: {top1.sel(row=plain.label).item():.1f}% without augmentation; points of "
-            f"top-1 against that: {listed}."
+            f"{plain.model}{_beside(plain)}: {top1.sel(row=plain.label).item():.1f}% without "
+            f"augmentation; points of top-1 against that: {listed}."
         )
-        crop, translation = (by_training.get(x, 0.0) for x in ("random_resized_crop", "translate"))
-        if crop > 0 and "translate" in by_training:
-            sentence += (
-                f" Translation alone gives {100 * translation / crop:.0f}% of the gain of random "
-                "resized crop."
-            )
+        crop = by_name.get("random_resized_crop", 0.0)
+        if crop > 0 and "translate" in by_name:
+            share = f"{100 * by_name['translate'] / crop:.0f}%"
+            sentence += f" Translation alone gives {share} of the gain of random resized crop."
         sentences.append(sentence)
     return sentences
 
