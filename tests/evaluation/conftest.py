@@ -90,7 +90,7 @@ def grid(**fields):
     return Invariance(**{"preprocess": NONE, "seed": SEED, "show_progress": False, **fields})
 
 
-def make_driver(measurements, source, model, *, count=1, **fields):
+def make_driver(measurements, source, model, *, count=1, kind=Driver, **fields):
     """A driver of 8-pixel images, in batches of four on each of `count` devices."""
     fields = {
         "preprocess": NONE,
@@ -102,7 +102,7 @@ def make_driver(measurements, source, model, *, count=1, **fields):
         "description": "",
         **fields,
     }
-    return Driver(
+    return kind(
         model=model,
         measurements=measurements,
         source=source,
@@ -208,3 +208,26 @@ def assert_close(found, expected, **tolerance):
             np.testing.assert_allclose(found[name], value, err_msg=name, **tolerance)
         else:
             np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+# What of each measurement is not the same to the last bit in another program.
+_TOLERANCES = {
+    "accuracy": {"rtol": 1e-5},
+    "invariance": {"atol": 1e-5, "rtol": 0},
+    "local_equivariance": {"rtol": 1e-5},
+    "test_time": {"rtol": 1e-4},
+    "prediction_consistency": {"rtol": 1e-4, "atol": 1e-6},
+}
+
+
+def assert_same(name, found, expected):
+    """Compares what a measurement found in two ways, all its groups."""
+    assert found.keys() == expected.keys()
+    for group, each in expected.items():
+        # What is near zero is no stable divisor, nor has it a direction.
+        derived = [x for x in each if x.startswith(("relative_", "equivariance_"))]
+        assert_close(found[group].drop_vars(derived), each.drop_vars(derived), **_TOLERANCES[name])
+        for x in derived:
+            assert found[group][x].dtype == np.float32
+            if x.startswith("equivariance_"):
+                np.testing.assert_allclose(found[group][x], each[x], atol=1e-4)

@@ -1,4 +1,4 @@
-"""Runs one measurement as a process of its own, for tests that kill it or start two.
+"""Runs one evaluation as a process of its own, for tests that kill it or start two.
 
 python one_process.py FOLDER OUTPUT.npz [--hang] [--process=I --port=P]
 """
@@ -13,29 +13,49 @@ import numpy as np
 
 if __name__ == "__main__":
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
-    from conftest import Coloured, Linear, run_measure
+    from conftest import claimed, coloured, few, grid, linear, make_driver
 else:
-    from .conftest import Coloured, Linear, run_measure
+    from .conftest import claimed, coloured, few, grid, linear, make_driver
 
-IMAGES, SHARD, PROCESSES = 28, 4, 2
-# Each image is read for its pixels and its name before the grid reads it again.
-READS_BEFORE_THE_GRID = 2
+from invariance_jax import data
+from invariance_jax.evaluation.accuracy import Accuracy
+
+IMAGES, SHARDS, SHARD, PROCESSES = 28, 7, 4, 2
 
 
-class Hanging(Coloured):
-    """Never gives the last image to the grid."""
+class Hanging(data.SubsetSource):
+    """Never gives one image."""
 
-    def __init__(self, images):
-        super().__init__(images)
-        self._reads, self._lock = 0, threading.Lock()
+    def __init__(self, source, image):
+        super().__init__(source, np.arange(len(source)))
+        self._image = image
 
     def __getitem__(self, index):
-        if index == len(self) - 1:
-            with self._lock:
-                self._reads += 1
-            if self._reads > READS_BEFORE_THE_GRID:
-                threading.Event().wait()
+        if index == self._image:
+            threading.Event().wait()
         return super().__getitem__(index)
+
+
+def measurements():
+    """One that compares different images, with matrices that wait on disk, and one that doesn't."""
+    transforms = few("translate_x", "posterize")
+    return [Accuracy(), grid(transforms=transforms, features=("layer",), equivariance=True)]
+
+
+def small_driver(source=None, **fields):
+    """A driver over seven shards."""
+    options = {"shard_size": SHARD, "description": "small"} | fields
+    return make_driver(measurements(), source or coloured(IMAGES), linear(), **options)
+
+
+def arrays_of(driver, found):
+    """All that was found, by measurement, group and variable."""
+    return {
+        f"{each.name} {group} {name}": variable.values
+        for each, arrays in found
+        for group, dataset in each.datasets(arrays, driver.images).items()
+        for name, variable in dataset.variables.items()
+    }
 
 
 def main():
@@ -50,27 +70,18 @@ def main():
         jax.distributed.initialize(
             f"localhost:{arguments.port}", PROCESSES, arguments.process, local_device_ids=None
         )
-    variables = jax.device_get(Linear().init(jax.random.key(1), np.zeros((1, 8, 8, 3))))
-    source = (Hanging if arguments.hang else Coloured)(IMAGES)
-    found = run_measure(
-        source,
-        variables,
-        arguments.folder,
-        count=0,
-        shard_size=SHARD,
-        features=("layer",),
-        equivariance=True,
-        seed=5,
-    )
-    if found is None:
-        return
-    arrays = {name: getattr(found, name) for name in ("flip", "correct", "prediction", "label")}
-    for feature in found.transformed:
-        arrays[f"alignment {feature}"] = found.alignment[feature]
-        for kind in ("cosine", "euclidean"):
-            arrays[f"transformed {feature} {kind}"] = found.transformed[feature][kind]
-            arrays[f"baseline {feature} {kind}"] = found.baseline[feature][kind]
-    np.savez(arguments.output, names=np.array(found.names), **arrays)
+    driver = small_driver(count=0)
+    if arguments.hang:
+        _, batches = driver.plan
+        source = Hanging(driver.source, batches[-1][-1].positions[-1])
+        driver = small_driver(source, count=0)
+    found = driver.run(shards=claimed(arguments.folder, driver.measurements))
+    if found is not None:
+        np.savez(arguments.output, **arrays_of(driver, found))
+    if arguments.port:
+        # The same without files: every process has all of it.
+        path = arguments.output.with_suffix(f".{arguments.process}.npz")
+        np.savez(path, **arrays_of(driver, driver.run()))
 
 
 if __name__ == "__main__":

@@ -1,58 +1,134 @@
-"""Accuracy counted by hand."""
+"""Accuracy counted by hand, and of other crops against a plain loop."""
 
-import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import xarray as xr
 
-from invariance_jax import augment, devices
-from invariance_jax.evaluation import accuracy
+from invariance_jax import config, data, models
+from invariance_jax.errors import UserError
+from invariance_jax.evaluation.accuracy import Accuracy, TestTime, by_class
+from invariance_jax.evaluation.measurement import to_bytes
+from invariance_jax.transforms import normalize
 
+from .conftest import IMAGES, SEED, SIDE, VARIANTS, Linear, measured_one
 
-class Given(nn.Module):
-    """Gives the logits that are its only parameter."""
-
-    def __call__(self, images, train=False):
-        return self.get_variable("params", "logits")[: images.shape[0]], {}
-
-
-def measure(logits, label, mask):
-    size = len(label)
-    mesh = devices.make_mesh(1)
-    step = accuracy.make_accuracy_step(Given(), augment.get("none", size=4, resize=4), mesh)
-    batch = {
-        "canvas": jnp.zeros((size, 4, 4, 3), jnp.uint8),
-        "height": jnp.full(size, 4, jnp.int32),
-        "width": jnp.full(size, 4, jnp.int32),
-        "label": jnp.asarray(label, jnp.int32),
-        "mask": jnp.asarray(mask),
-    }
-    variables = {"params": {"logits": jnp.asarray(logits, jnp.float32)}}
-    return accuracy.measure(step, variables, [batch, batch])
+FALLING = np.arange(10.0, 0.0, -1)  # class 0 first, class 9 last
+NAN = np.nan
 
 
-def test_top1_top5_and_padding():
-    falling = np.arange(10.0, 0.0, -1)  # class 0 first, class 9 last
-    found = measure([falling] * 5, label=[0, 4, 5, 1, 0], mask=[True] * 4 + [False])
-    # Ranks 0, 4, 5, 1; the last image is padding. Both batches alike.
-    assert found == accuracy.Accuracy(top1=1 / 4, top5=3 / 4, images=8)
+def given(logits):
+    """A model with these scores for images of grey level 0, 1, 2, ..."""
+    return models.Model(
+        name="given",
+        variables=jnp.asarray(logits, jnp.float32),
+        apply=lambda table, x: (table[jnp.rint(255 * x[:, 0, 0, 0]).astype(int)], {}),
+        normalize=lambda images: images,
+        num_classes=10,
+        image_size=None,
+    )
 
 
-def test_ties_count_against_the_model():
-    found = measure([[0.0] * 10] * 2, label=[0, 9], mask=[True, True])
-    assert (found.top1, found.top5) == (0.0, 0.0)
+def test_by_hand():
+    cases = [
+        # scores, label, rank of the label
+        *[(FALLING, label, label) for label in (0, 4, 5, 1)],
+        # Ties count against the model, and so do scores that are no numbers.
+        ([0.0] * 10, 0, 9),
+        ([0.0] * 10, 9, 9),
+        ([NAN] * 10, 0, 9),
+        ([NAN, 9.0, *[0.0] * 8], 1, 1),  # beaten by one class
+    ]
+    logits, labels, ranks = (list(each) for each in zip(*cases, strict=True))
+    levels = np.arange(len(cases), dtype=np.uint8)
+    images = np.broadcast_to(levels[:, None, None, None], (len(cases), SIDE, SIDE, 3))
+    source = data.ArraySource(images, labels, class_names="0123456789")
+    # Three batches of three: the last place is padding, which counts for nothing.
+    found = measured_one(Accuracy(), source, given(logits), per_device_batch_size=3)
+    np.testing.assert_array_equal(found.correct_top1, np.array(ranks) < 1)
+    np.testing.assert_array_equal(found.correct_top5, np.array(ranks) < 5)
+    assert found.correct_top1.dtype == found.correct_top5.dtype == np.int8
+    assert found.predicted.values[:6].tolist() == [0] * 6
+    shares = np.exp(FALLING) / np.exp(FALLING).sum()
+    np.testing.assert_allclose(found.probability[:4], shares[[0, 4, 5, 1]], rtol=1e-5)
+    np.testing.assert_array_equal(found.label, labels)
+    assert list(found.image.values) == source.names()
+    assert Accuracy().summary(found) == "Accuracy: top-1 12.50%, top-5 50.00% of 8 images"
 
 
-def test_scores_that_are_no_numbers_count_against_the_model():
-    broken = [[np.nan] * 10, [np.nan, 9.0, *[0.0] * 8]]
-    found = measure(broken, label=[0, 1], mask=[True, True])
-    assert (found.top1, found.top5) == (0.0, 1 / 2)  # the second is beaten by one class
+def test_crops_equal_a_plain_loop(alone, digits, model):
+    found = alone("test_time")[""]
+    assert found.correct_top1.dims == ("variant", "image")
+    assert list(found.image.values) == digits.names()
+
+    @jax.jit
+    def crops(index, *place):
+        key = jax.random.fold_in(jax.random.key(SEED), index)
+        images = [augmentation(key, *place) for augmentation in VARIANTS.values()]
+        return Linear().apply(model.variables, normalize(to_bytes(jnp.stack(images))))[0]
+
+    for i, name in enumerate(digits.names()):
+        canvas, height, width = data.to_canvas(digits[i]["image"], SIDE)
+        scores = np.asarray(crops(i, canvas, height, width))
+        label = digits[i]["label"]
+        assert int(found.label.sel(image=name)) == label
+        for variant, logits in zip(VARIANTS, scores, strict=True):
+            better = (logits > logits[label]).sum()
+            here = found.sel(variant=variant, image=name)
+            assert int(here.predicted) == logits.argmax()
+            assert int(here.correct_top1) == (better < 1)
+            assert int(here.correct_top5) == (better < 5)
+            shares = np.exp(logits) / np.exp(logits).sum()
+            np.testing.assert_allclose(here.probability, shares[label], rtol=1e-3)
+    assert found.sizes == {"variant": 5, "image": IMAGES}
 
 
-def test_halves_between_grey_levels_go_up_whatever_rounding_errors_say():
-    halves = (np.arange(255, dtype=np.float64) + 0.5) / 255
-    for error in (-1e-6, 0.0, 1e-6):
-        images = jnp.asarray((halves + error).astype(np.float32).reshape(1, 5, 17, 3))
-        levels = np.asarray(accuracy.to_bytes(images)) * 255
-        np.testing.assert_allclose(levels.reshape(-1), np.arange(1, 256), atol=1e-4)
-    whole = jnp.asarray(np.arange(255, dtype=np.float32).reshape(1, 5, 17, 3) / 255)
-    np.testing.assert_allclose(accuracy.to_bytes(whole), whole, atol=1e-7)
+def test_the_crops_differ_and_come_from_the_seed(alone, digits, model):
+    first = alone("test_time")[""].probability
+    other = measured_one(TestTime(variants=VARIANTS, seed=SEED + 1), digits, model).probability
+    fixed = ["none", "scaled_center_crop(k=0)"]  # k = 0 is the whole centre crop
+    np.testing.assert_array_equal(first.sel(variant=fixed), other.sel(variant=fixed))
+    np.testing.assert_allclose(first.sel(variant=fixed[0]), first.sel(variant=fixed[1]), atol=1e-5)
+    drawn = ["random_resized_crop", "scaled_center_crop(k=7)", "scaled_center_crop(k=14)"]
+    change = np.abs(first - other).sel(variant=drawn)
+    assert float(change.max("image").min()) > 1e-3
+
+
+def test_crops_are_those_of_the_config():
+    values = {"eval": {"test_time": ("none", "scaled_center_crop(k=3)"), "seed": 5}}
+    made = TestTime.from_config(config.check(config.ExperimentConfig, values))
+    assert list(made.variants) == ["none", "scaled_center_crop(k=3)"] and made.seed == 5
+    assert made.variants["none"].size == 224
+    assert list(TestTime.from_config(config.ExperimentConfig()).variants) == ["none"]
+    values["eval"]["test_time"] = ("none", "scaled_centre_crop")
+    with pytest.raises(UserError, match=r"config\.eval\.test_time\[1\]: .*'scaled_center_crop'"):
+        TestTime.from_config(config.check(config.ExperimentConfig, values))
+
+
+def test_classes_by_hand():
+    found = xr.Dataset(
+        {
+            "correct_top1": (("variant", "image"), np.array([[1, 0, 1], [0, 0, 0]], np.int8)),
+            "correct_top5": (("variant", "image"), np.array([[1, 1, 1], [0, 1, 0]], np.int8)),
+        },
+        coords={
+            "variant": ["none", "scaled_center_crop(k=3)"],
+            "image": ["a", "b", "c"],
+            "label": ("image", np.array([7, 7, 2], np.int32)),
+        },
+    )
+    assert by_class(found).splitlines() == [
+        "variant,label,images,top1,top5",
+        "none,2,1,1.000000,1.000000",
+        "none,7,2,0.500000,1.000000",
+        "scaled_center_crop(k=3),2,1,0.000000,0.000000",
+        "scaled_center_crop(k=3),7,2,0.000000,0.500000",
+    ]
+    measurement = TestTime(variants={}, seed=0)
+    assert measurement.sidecar(found) == by_class(found)
+    assert [line.split() for line in measurement.summary(found).splitlines()[1:]] == [
+        ["top-1", "%", "top-5", "%"],
+        ["none", "66.7", "100.0"],
+        ["scaled_center_crop(k=3)", "0.0", "33.3"],
+    ]
