@@ -177,7 +177,7 @@ def test_a_config_of_version_0_1_is_read():
 
 
 def test_a_whole_workdir_of_version_0_1_is_read(golden_dir):
-    stored = json.loads((golden_dir / "v0_1" / "workdir" / "config.json").read_text())
+    stored = json.loads((golden_dir / "version_0_1" / "workdir" / "config.json").read_text())
     config = check(ExperimentConfig, stored)
     again = check(ExperimentConfig, json.loads(config.to_json()))
     assert config == again and config.data.name == stored["data"]["name"]

@@ -20,7 +20,7 @@ from invariance_jax.config import (
 )
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.table import make_measurements
-from invariance_jax.fields import flatten
+from invariance_jax.fields import fields, flatten
 from invariance_jax.training import metrics
 from invariance_jax.training import workdir as workdirs
 
@@ -131,7 +131,11 @@ def expand(sweep: SweepConfig, root: pathlib.Path) -> list[Run]:
     """
     if not sweep.configs:
         raise UserError("sweep.configs is empty; expected at least one config file")
-    axes = {path: _values(path, each) for path, each in flatten(sweep.axes).items()}
+    # Mappings have lost their order: axes come as the fields do, the seed last.
+    known = [path for path, _ in fields(ExperimentConfig) if path != "seed"]
+    ranks = {path: rank for rank, path in enumerate([*known, "seed"])}
+    given = sorted(flatten(sweep.axes).items(), key=lambda axis: ranks.get(axis[0], 0))
+    axes = {path: _values(path, each) for path, each in given}
     runs: dict[str, Run] = {}
     for config in sweep.configs:
         base = parsing.load_config(config)

@@ -307,7 +307,7 @@ def test_a_whole_quickstart_imports_neither_tensorflow_nor_torch(tmp_path):
     # The untrained network, which both runs begin with, is measured once.
     names = [
         [row["augmentation"] for row in read_table(tmp_path / "runs" / run / "accuracy.csv")]
-        for run in ("digits_vit_mu8_seed0_none", "digits_vit_mu8_seed0_translate")
+        for run in ("digits_vit_mu8_none_seed0", "digits_vit_mu8_translate_seed0")
     ]
     assert names == [["untrained", "none"], ["translate"]]
     assert len(list(tmp_path.glob("runs/*/invariance/*.nc"))) == 3
