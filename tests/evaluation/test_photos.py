@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from invariance_jax import augment, data, devices, models
-from invariance_jax.evaluation import accuracy, invariance
-from invariance_jax.evaluation.shards import Shards
+from invariance_jax.evaluation.driver import Driver
+from invariance_jax.evaluation.grid import Invariance
+from invariance_jax.evaluation.measurement import prepare
 from invariance_jax.transforms import TRANSFORMS, normalize
-
-from .conftest import EVAL, replace
 
 SIDE, CANVAS = 224, 512
 PREPROCESS = augment.get("none", size=SIDE, resize=256)
@@ -23,6 +22,7 @@ class Photos:
     """ImageNet's first validation images, from ImageNet's own archive."""
 
     name, split, num_classes, class_names = "photos", "validation", 1000, ("?",) * 1000
+    has_labels = True
     has_labels = True
 
     def __init__(self, folder, images):
@@ -36,33 +36,42 @@ class Photos:
     def __getitem__(self, index):
         return {"image": self._files[index], "label": 0, "name": self._names[index]}
 
+    def names(self):
+        return self._names
 
-def largest_difference(folder, shards_folder, weights, images):
+    def labels(self):
+        return np.zeros(len(self), np.int32)
+
+
+def largest_difference(folder, weights, images):
     """Largest relative difference of any distance from a loop that knows nothing of the grid."""
     source = Photos(folder, images)
-    model = models.create("resnet18")
+    network = models.create("resnet18")
     variables = models.import_weights("resnet18", weights)
-    found = invariance.measure(
-        model,
-        variables,
-        PREPROCESS,
-        TRANSFORMS,
-        source,
-        replace(EVAL, grid_batch_size=16),
-        Shards(shards_folder),
-        image_size=SIDE,
+    model = models.from_flax(network, variables, name="resnet18", image_size=SIDE)
+    driver = Driver(
+        model=model,
+        measurements=[Invariance(preprocess=PREPROCESS, seed=3)],
+        source=source,
+        preprocess=PREPROCESS,
         canvas_size=CANVAS,
         workers=0,
         mesh=devices.make_mesh(1),
+        per_device_batch_size=16,
+        memory=2**32,
+        shard_size=100,
         description="photos",
     )
+    ((measurement, arrays),) = driver.run()
+    found = measurement.datasets(arrays, driver.images)[""]
+    permutation = found.permutation.values
 
     @jax.jit
     def embed(images):
-        return model.apply(variables, normalize(images), train=False)[1]["embedding"]
+        return network.apply(variables, normalize(images), train=False)[1]["embedding"]
 
-    batch = next(data.evaluation_batches(source, batch_size=images, canvas_size=CANVAS))
-    pixels = jax.jit(functools.partial(accuracy.prepare, PREPROCESS))(batch)
+    (batch,) = data.batches_at(source, np.arange(images)[None], canvas_size=CANVAS)
+    pixels = jax.jit(functools.partial(prepare, PREPROCESS))(batch)
     z = np.asarray(embed(pixels), np.float64)
 
     def cosine(a, b):
@@ -80,9 +89,9 @@ def largest_difference(folder, shards_folder, weights, images):
             for kind, distance in (("cosine", cosine), ("euclidean", euclidean)):
                 # A millionth of what lies between images is nothing: rounding of z itself.
                 least = 1e-3 * np.mean(distance(z, np.roll(z, 1, axis=0)))
-                for name, other in (("transformed", z_t), ("baseline", z_t[found.permutation])):
+                for name, other in (("transformed", z_t), ("baseline", z_t[permutation])):
                     expected = distance(z, other)
-                    ours = getattr(found, name)["embedding"][kind][t, m]
+                    ours = found[f"{name}_{kind}"].values[t, m]
                     difference = np.max(np.abs(ours - expected) / np.maximum(expected, least))
                     if difference > worst:
                         worst = float(difference)
@@ -91,6 +100,6 @@ def largest_difference(folder, shards_folder, weights, images):
 
 
 @pytest.mark.real_data
-def test_every_distance_is_that_of_a_plain_loop(real_data, tmp_path, draw_weights):
+def test_every_distance_is_that_of_a_plain_loop(real_data, draw_weights):
     weights = draw_weights(models.weight_shapes("resnet18"))
-    assert largest_difference(real_data, tmp_path, weights, images=4) < 1e-3
+    assert largest_difference(real_data, weights, images=4) < 1e-3

@@ -1,4 +1,4 @@
-"""Result files and the accuracy table."""
+"""Result files, what is read from them, and the table of accuracies."""
 
 import errno
 import json
@@ -9,94 +9,85 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
+import invariance_jax
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import accuracy_table, measures, percentiles, results, summary
-from invariance_jax.evaluation.accuracy_table import AccuracyRow
-from invariance_jax.evaluation.invariance import Measured
+from invariance_jax.evaluation import results
+from invariance_jax.evaluation.evaluate import read_table, record
+from invariance_jax.evaluation.measurement import Images, Matrix
 from invariance_jax.transforms import TRANSFORMS
 
-SHAPE = (13, 10, 4)
+from .conftest import grid
+
+IMAGES, POINTS = 4, 118
 
 
-def distances(generator, names):
-    return {
-        name: {kind: generator.random(SHAPE, np.float32) for kind in measures.DISTANCES}
-        for name in names
-    }
-
-
-def make_measured(names=("embedding",)):
+@pytest.fixture(scope="module")
+def datasets():
+    """What the grid makes of random distances of two features."""
     generator = np.random.default_rng(0)
-    return Measured(
-        transformed=distances(generator, names),
-        baseline=distances(generator, names),
-        alignment={name: generator.random(SHAPE, np.float32) for name in names},
-        flip=generator.random(SHAPE) < 0.5,
-        correct=generator.random(SHAPE) < 0.5,
-        prediction=np.array([1, 1, 3, 9], np.int32),
-        label=np.array([1, 1, 3, 4], np.int32),
-        names=("a", "b", "c", "d"),
-        permutation=np.array([2, 0, 3, 1]),
-    )
+
+    def draw(*shape):
+        return generator.random(shape, np.float32)
+
+    measurement = grid(features=("layer",), equivariance=True, per_class=True)
+    found = {
+        "transformed": draw(IMAGES, POINTS, 2, 2),
+        "baseline": draw(IMAGES, POINTS, 2, 2),
+        "baseline_unchanged": draw(IMAGES, 2, 2),
+        "flip": draw(IMAGES, POINTS) < 0.5,
+        "correct": draw(IMAGES, POINTS) < 0.5,
+        "correct_unchanged": draw(IMAGES) < 0.5,
+        "prediction": np.array([1, 1, 3, 9], np.int32),
+    }
+    for name in ("embedding", "layer"):
+        matrix = draw(POINTS, IMAGES, 5)
+        found[f"difference_{name}"] = Matrix([matrix], [np.arange(IMAGES)])
+    images = Images(["a", "b", "c", "d"], np.array([1, 1, 3, 4]), [f"class {i}" for i in range(10)])
+    return measurement.datasets(found, images)
 
 
 @pytest.fixture
-def dataset():
-    return results.to_dataset(
-        make_measured(), TRANSFORMS, attributes={"model": "resnet8", "seed": 7}
-    )
+def dataset(datasets):
+    return datasets[""].assign_attrs(model="resnet8", seed=7, versions=results.versions())
 
 
-def test_a_result_file_comes_back_as_it_was(dataset, tmp_path):
+def test_a_result_file_comes_back_as_it_was(datasets, dataset, tmp_path):
     path = tmp_path / "invariance" / "resnet8.nc"
-    results.write(dataset, path)
+    groups = {name: each for name, each in datasets.items() if name}
+    results.write(dataset, path, groups)
     found = results.read(path)
-    assert found.identical(dataset)
+    assert found.identical(dataset) and invariance_jax.read(path).identical(dataset)
     assert [each.name for each in path.parent.iterdir()] == ["resnet8.nc"]
     assert found.attrs["model"] == "resnet8" and found.attrs["seed"] == 7
     assert "jax" in json.loads(found.attrs["versions"])
+    assert set(results.groups(path)) == set(groups) == {"features", "classes"}
+    for name, each in groups.items():
+        assert results.read(path, name).identical(each)
+    results.write(dataset, path)
+    with pytest.raises(UserError, match=r"resnet8\.nc is not a result file with features"):
+        results.read(path, "features")
 
 
-def test_cells_are_labelled(dataset):
+def test_points_are_labelled(datasets, dataset):
     assert dict(dataset.sizes) == {"transform": 13, "magnitude": 10, "image": 4}
-    cell = dataset.sel(transform="scale_zoom_in", magnitude=9, image="c")
-    assert float(cell.magnitude_value) == 3.5 and int(cell.label) == 3
-    baseline, transformed = float(cell.baseline_cosine), float(cell.transformed_cosine)
-    assert float(cell.relative_invariance_cosine) == pytest.approx(
+    point = dataset.sel(transform="scale_zoom_in", magnitude=9, image="c")
+    assert float(point.magnitude_value) == 3.5 and int(point.label) == 3
+    baseline, transformed = float(point.baseline_cosine), float(point.transformed_cosine)
+    assert float(point.relative_invariance_cosine) == pytest.approx(
         (baseline - transformed) / baseline, rel=1e-5
     )
     assert dataset.relative_invariance_cosine.dtype == np.float32
-
-
-def test_groups_stand_in_the_same_file(tmp_path):
-    measured = make_measured(("embedding", "stage1_block1"))
-    dataset = results.to_dataset(measured, TRANSFORMS, attributes={})
-    features = results.to_features(measured, TRANSFORMS)
-    classes = percentiles.by_class(dataset, [f"class {i}" for i in range(10)])
-    path = tmp_path / "two.nc"
-    groups = {results.FEATURES_GROUP: features, results.CLASSES_GROUP: classes}
-    results.write(dataset, path, groups)
-    assert results.read(path).identical(dataset)
-    assert set(results.groups(path)) == {"features", "classes"}
-    found = results.read(path, results.FEATURES_GROUP)
-    assert found.identical(features)
-    assert found.transformed_cosine.dims == ("feature", "transform", "magnitude", "image")
-    np.testing.assert_array_equal(
-        found.transformed_cosine.sel(feature="stage1_block1"),
-        measured.transformed["stage1_block1"]["cosine"],
-    )
-    np.testing.assert_array_equal(
-        found.relative_invariance_cosine.sel(feature="embedding"),
-        dataset.relative_invariance_cosine,
-    )
-    results.write(dataset, path)
-    with pytest.raises(UserError, match=r"two\.nc is not a result file with features"):
-        results.read(path, results.FEATURES_GROUP)
+    features = datasets["features"]
+    assert features.transformed_cosine.dims == ("feature", "transform", "magnitude", "image")
+    for name in ("relative_invariance_cosine", "equivariance_alignment", "baseline_euclidean"):
+        np.testing.assert_array_equal(features[name].sel(feature="embedding"), dataset[name])
+        assert not np.array_equal(features[name].sel(feature="layer"), dataset[name])
 
 
 def test_percentiles_are_exact(dataset):
-    found = percentiles.over_images(dataset)
+    found = results.percentiles(dataset)
     assert found.baseline_cosine.dims == ("percentile", "transform", "magnitude")
     assert found.percentile.values.tolist() == list(range(101))
     values = np.sort(dataset.baseline_cosine.values, axis=-1)
@@ -112,7 +103,7 @@ def test_percentiles_are_exact(dataset):
 
 
 def test_percentiles_by_class(dataset):
-    found = percentiles.by_class(dataset, [f"class {i}" for i in range(10)])
+    found = results.percentiles_by_class(dataset, [f"class {i}" for i in range(10)])
     assert found["class"].values.tolist() == [1, 3, 4]
     assert found.class_name.values.tolist() == ["class 1", "class 3", "class 4"]
     assert found.images.values.tolist() == [2, 1, 1]
@@ -127,7 +118,7 @@ def test_percentiles_by_class(dataset):
 
 
 def test_the_summary_has_a_line_for_each_transform(dataset):
-    lines = summary.table(dataset).splitlines()
+    lines = results.summary(dataset).splitlines()
     assert len(lines) == 2 + 13
     row = dataset.sel(transform="rotate")
     medians = np.median(row.relative_invariance_cosine.values, axis=-1)
@@ -195,30 +186,82 @@ def test_fingerprint_depends_on_values_and_names():
     assert len({results.fingerprint(each) for each in [variables, *others]}) == 4
 
 
-ROW = AccuracyRow(model="resnet8", augmentation="none", seed=0, top1=0.95, steps=600, seconds=12.5)
+def test_results_of_version_0_1_are_read(golden_dir):
+    path = golden_dir / "version_0_1" / "workdir" / "invariance" / "resnet8_flip_seed0.nc"
+    found = results.read(path)
+    assert dict(found.sizes) == {"transform": 13, "magnitude": 10, "image": 6}
+    assert tuple(found["transform"].values) == tuple(TRANSFORMS)
+    identity = json.loads(found.attrs["measurement"])
+    ours = {name: identity[name] for name in ("parameters_sha256", "config.model.name", "grid")}
+    # The same measurement, said in the words of this version, is not done again.
+    ours |= {"config.eval.padding_mode": "constant", "config.data.name": "digits"}
+    assert results.holds(path, ours, overwrite=False)
+    with pytest.raises(UserError, match=r"\(its config\.eval\.padding_mode differ\)"):
+        results.holds(path, ours | {"config.eval.padding_mode": "wrap"}, overwrite=False)
 
 
-def test_the_accuracy_table_replaces_rows_of_the_same_model(tmp_path):
+def accuracy_of(top1, **attributes):
+    hits = np.arange(4) < 4 * top1
+    given = {
+        "model": "resnet8",
+        "augmentation": "none",
+        "seed": 0,
+        "steps": 600,
+        "seconds": 12.54,
+        "dataset": "digits",
+        "split": "validation",
+        "parameters_sha256": "0123456789abcdef",
+    }
+    data = {"correct_top1": ("image", hits), "correct_top5": ("image", np.ones(4, bool))}
+    return xr.Dataset(data, attrs=given | attributes)
+
+
+def test_the_table_of_accuracies_replaces_rows_of_the_same_network(tmp_path):
     path = tmp_path / "accuracy.csv"
-    other = AccuracyRow(
-        model="vit(x=1, y=2)", augmentation="none", seed=0, top1=0.1, steps=0, seconds=0
+    record(path, accuracy_of(0.5))
+    record(path, accuracy_of(0.25, model="vit(x=1, y=2)", steps=0))
+    record(path, accuracy_of(0.75))
+    record(path, accuracy_of(1.0, dataset="other"))  # the same network on other data
+    rows = read_table(path)
+    assert [(row["model"], row["top1"], row["dataset"]) for row in rows] == [
+        ("vit(x=1, y=2)", "0.250000", "digits"),
+        ("resnet8", "0.750000", "digits"),
+        ("resnet8", "1.000000", "other"),
+    ]
+    assert path.read_text().splitlines()[0] == (
+        "model,augmentation,seed,top1,steps,seconds,top5,images,dataset,split,weights"
     )
-    accuracy_table.update(path, AccuracyRow(**(ROW.__dict__ | {"top1": 0.5})))
-    accuracy_table.update(path, other)
-    accuracy_table.update(path, ROW)
-    assert accuracy_table.read(path) == [ROW, other]
-    assert path.read_text().splitlines()[0] == "model,augmentation,seed,top1,steps,seconds"
+    assert rows[1] | {"top1": ""} == {
+        "model": "resnet8",
+        "augmentation": "none",
+        "seed": "0",
+        "top1": "",
+        "steps": "600",
+        "seconds": "12.5",
+        "top5": "1.000000",
+        "images": "4",
+        "dataset": "digits",
+        "split": "validation",
+        "weights": "0123456789ab",
+    }
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("model,top1\nx,1\n", "has the columns"),
-        ("model,augmentation,seed,top1,steps,seconds\nx,none,0,high,1,1\n", "line 2: .*high"),
-    ],
-)
-def test_a_broken_table_is_named(tmp_path, text, message):
+def test_rows_of_version_0_1_stay_until_their_network_is_measured_again(tmp_path):
     path = tmp_path / "accuracy.csv"
-    path.write_text(text)
-    with pytest.raises(UserError, match=message):
-        accuracy_table.read(path)
+    path.write_text(
+        "model,augmentation,seed,top1,steps,seconds\n"
+        "resnet8,none,0,0.100000,600,1.0\nresnet8,flip,0,0.200000,600,1.0\n"
+    )
+    record(path, accuracy_of(0.5))
+    found = [(row["augmentation"], row["top1"], row["dataset"]) for row in read_table(path)]
+    assert found == [("flip", "0.200000", ""), ("none", "0.500000", "digits")]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00rubbish", b"x,y\n1,2\n"])
+def test_what_is_no_table_has_no_rows(tmp_path, content):
+    path = tmp_path / "accuracy.csv"
+    if content is not None:
+        path.write_bytes(content)
+    assert read_table(path) == []
+    record(path, accuracy_of(0.5))
+    assert len(read_table(path)) == 1
