@@ -36,6 +36,7 @@ def measure(
     seed: int = 0,
     image_size: int | None = None,
     resize_size: int | None = None,
+    canvas_size: int | None = None,
     batch_size: int = 0,
     memory: int = 2**31,
     workers: int = 0,
@@ -64,6 +65,8 @@ def measure(
             the model's own, or 224.
         resize_size: Shorter side before the centre crop. By default arrays are not resized, and
             others to 256 for 224.
+        canvas_size: Longest side that images keep before they are resized, pixels; twice
+            `resize_size` by default, and all of an array's.
         batch_size: Images a forward pass; 0 for as many as fit into `memory`.
         memory: Bytes of a device's memory that the program may fill.
         workers: Processes that decode; 0 for threads.
@@ -117,7 +120,7 @@ def measure(
         measurements=[measurement],
         source=source,
         preprocess=preprocess,
-        canvas_size=canvas,
+        canvas_size=canvas_size or canvas,
         workers=workers,
         mesh=devices.make_mesh(),
         per_device_batch_size=batch_size,

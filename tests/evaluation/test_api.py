@@ -109,7 +109,8 @@ def test_the_front_door_gives_what_the_command_writes(digits, tmp_path, monkeypa
         announce=lambda text: None,
     )
     written = results.read(tmp_path / "invariance" / "linear.nc")
-    found = measure(model, digits, seed=2, padding_mode="wrap", memory=2**30)
+    options = {"seed": 2, "padding_mode": "wrap", "canvas_size": 32}
+    found = measure(model, digits, **options)
     assert_same_distances(found, written)
     extra = {"relative_invariance", "baseline", "transformed"}
     assert set(found.variables) - set(written.variables) == extra
@@ -117,7 +118,7 @@ def test_the_front_door_gives_what_the_command_writes(digits, tmp_path, monkeypa
     np.testing.assert_array_equal(found.correct, written.correct)
     np.testing.assert_array_equal(found.relative_invariance, found.relative_invariance_cosine)
     # The same function of images, without its network's scores.
-    alone = measure(lambda images: model(images), digits, seed=2, padding_mode="wrap")
+    alone = measure(lambda images: model(images), digits, **options)
     assert_same_distances(alone, written)
     assert "flip" not in alone and "correct" not in alone
 
