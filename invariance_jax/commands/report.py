@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from absl import flags
 
 from invariance_jax import data
-from invariance_jax import report as pages
 from invariance_jax.commands import parsing
 from invariance_jax.errors import UserError
-from invariance_jax.report import examples, summaries, tables
+from invariance_jax.report import examples, load, page, summaries, tables
 
 _USAGE = """\
 usage: invariance-jax report DIR [DIR ...] [--output=DIR]
@@ -47,7 +46,7 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
         folders: Where the results are.
         output: Where the page goes.
     """
-    found = pages.read(folders)
+    found = load.read(folders)
     notes, example = [], None
     if found.accuracy:
         print(f"\n{tables.accuracy(found.accuracy).to_text()}")
@@ -62,5 +61,5 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
     for problem in (*found.problems, *notes):
         print(f"invariance-jax: {problem}", file=sys.stderr)
     command = shlex.join(["invariance-jax", "report", *map(str, folders), f"--output={output}"])
-    path = pages.write(found, output, example=example, notes=notes, command=command)
+    path = page.write(found, output, example=example, notes=notes, command=command)
     print(f"\nreport: {path}")
