@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from invariance_jax.report import style
+from invariance_jax.report.rows import words
 
 Colours = Mapping[str, str]
 
@@ -205,7 +206,7 @@ def boxes_by_magnitude(
             stats = row.sel(quantile=list(LEVELS)).isel(magnitude=chosen).values
             colour = [colours[row["training"].item()]] * len(chosen)
             _boxes(panel, stats, place, 0.86 * thick, colour, "vertical")
-        _label(panel, f"{style.words(name)}, {model}", block.sel(transform=name), chosen, lowest)
+        _label(panel, f"{words(name)}, {model}", block.sel(transform=name), chosen, lowest)
         panel.set_xlim(chosen[0] - 0.5 * step, chosen[-1] + 0.5 * step)
     return figure
 
@@ -219,7 +220,7 @@ def _by_model(table: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 def _names(table: xr.Dataset) -> list[str]:
-    return [style.words(name) for name in table["transform"].values.tolist()]
+    return [words(name) for name in table["transform"].values.tolist()]
 
 
 def _lowest(values: np.ndarray) -> float:

@@ -10,9 +10,9 @@ from invariance_jax import augment, data
 from invariance_jax.config import DataConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.measurement import prepare
-from invariance_jax.report import style
 from invariance_jax.report.charts import tick_label
 from invariance_jax.report.load import MAGNITUDES
+from invariance_jax.report.rows import words
 from invariance_jax.transforms import TRANSFORMS
 
 GRID = (len(TRANSFORMS), MAGNITUDES)
@@ -99,7 +99,7 @@ def draw(
             place = (left, left + 1, bottom, top)
             panel.imshow(images[row, magnitude], extent=place, aspect="auto", vmin=0, vmax=1)
             panel.text(left + 0.5, bottom + 0.02, value, ha="center", va="top", size=8)
-        name = style.words(transform.name)
+        name = words(transform.name)
         name = name.replace(" ", "\n", 1) if len(name) > len("translate x") else name
         panel.text(y=top + tall / 2, s=name, va="center", size=9, **beside)
         look = {"va": "top", "size": 7.5, "color": "#444444"}

@@ -17,6 +17,7 @@ import invariance_jax
 from invariance_jax.files import atomic_path, write_text
 from invariance_jax.report import answers, charts, examples, style, summaries, tables
 from invariance_jax.report.load import Results, Run
+from invariance_jax.report.rows import words
 
 _FOLDER = pathlib.Path(__file__).parent
 BOX_TRANSFORMS = ("translate_x", "rotate", "scale_zoom_in", "increase_brightness")
@@ -120,7 +121,7 @@ def _of_invariance(runs: Sequence[Run], colours: charts.Colours) -> Iterator[Pic
         what = f"Lines for 13 transforms. Mean over transforms and magnitudes 3 to 7: {means}"
         name = f"by_magnitude_{re.sub(r'[^A-Za-z0-9_-]+', '_', model).strip('_')}"
         yield Picture(name, what, charts.by_magnitude, (bands.isel(row=rows), colours), model)
-    names = ", ".join(map(style.words, BOX_TRANSFORMS))
+    names = ", ".join(map(words, BOX_TRANSFORMS))
     what = f"Box plots by magnitude for {names}; medians are those of the figures by magnitude."
     drawn = (bands, BOX_TRANSFORMS, colours)
     yield Picture("boxes_by_magnitude", what, charts.boxes_by_magnitude, drawn)
@@ -135,7 +136,7 @@ def _cell(values: xr.DataArray, place: Callable[[np.ndarray], np.intp]) -> str:
     """An extreme value, and where it stands."""
     row, column = np.unravel_index(place(values.values), values.shape)
     cell = values[row, column]
-    name = style.words(cell["transform"].item())
+    name = words(cell["transform"].item())
     return f"{cell['row'].item()} under {name}, {cell.item():z.2f}"
 
 

@@ -327,3 +327,8 @@ def _parsed(text: str) -> tuple[str, dict[str, Any]]:
 def _spelled(name: str, options: Mapping[str, Any]) -> str:
     inner = ", ".join(f"{key}={value!r}" for key, value in options.items())
     return f"{name}({inner})" if inner else name
+
+
+def words(name: str) -> str:
+    """A transform's name as people write it: `scale_zoom_in` is "scale zoom in"."""
+    return name.replace("_", " ")

@@ -90,8 +90,3 @@ def readable_on(colour: Sequence[float]) -> str:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
     return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
-
-
-def words(name: str) -> str:
-    """A transform's name as people write it: `scale_zoom_in` is "scale zoom in"."""
-    return name.replace("_", " ")

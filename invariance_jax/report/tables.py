@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from invariance_jax.report import style, summaries
+from invariance_jax.report import summaries
 from invariance_jax.report.answers import effects
 from invariance_jax.report.load import Accuracy, Results, Run
+from invariance_jax.report.rows import words
 
 WIDTH = 100
 _GAP = 2
@@ -90,7 +91,7 @@ def invariance(table: xr.Dataset) -> Table:
     """
     names = table[table["mean"].dims[1]]
     cells = [_numbers(table.sel({names.name: name}), "{:z.2f}") for name in names]
-    return Table(_labels(table) | dict(zip(map(style.words, names.values), cells, strict=True)))
+    return Table(_labels(table) | dict(zip(map(words, names.values), cells, strict=True)))
 
 
 def of_effects(runs: Sequence[Run]) -> Table:

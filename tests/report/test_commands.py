@@ -21,7 +21,7 @@ def undrawn(monkeypatch):
         told.update(options, results=results, output=output)
         return output / "report.html"
 
-    monkeypatch.setattr(command.pages, "write", write)
+    monkeypatch.setattr(command.page, "write", write)
     return told
 
 
