@@ -24,6 +24,7 @@ PACKAGES = ["invariance_jax"] + [
         "report",
         "commands",
         "configs",
+        "configs.sweeps",
     )
 ]
 
@@ -36,7 +37,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=PACKAGES,
-    package_dir={"invariance_jax.configs": "configs"},
+    package_dir={
+        "invariance_jax.configs": "configs",
+        "invariance_jax.configs.sweeps": "configs/sweeps",
+    },
     package_data={"invariance_jax.report": ["*.html", "*.css", "*.mplstyle"]},
     # Lower bounds are versions that the tests have run with.
     install_requires=[
@@ -56,6 +60,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pillow>=13.0",
+        "pydantic>=2.14",
         "safetensors>=0.8",
         "scikit-learn>=1.9",
         "simplejpeg>=1.9",
@@ -66,6 +71,7 @@ setup(
     ],
     extras_require={
         "test": [
+            "beartype>=0.23",
             "hypothesis>=6.170",
             "pytest>=9.2",
             "pytest-xdist>=3.8",

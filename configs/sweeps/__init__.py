@@ -1,0 +1,1 @@
+"""Sweeps: many runs of configs, for `launch/sweep.py`."""
