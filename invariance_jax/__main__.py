@@ -33,7 +33,7 @@ _TRAINING = ("train", "quickstart")
 _USER_ERROR = 2
 _FAILED = 1
 # A full disk or quota is nothing to trace back, and neither is a folder that cannot be written.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_PLACE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
@@ -61,7 +61,8 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
         _run(argv, keep_compiled)
         return 0
     except UserError as error:
-        code, message = _USER_ERROR, str(error)
+        full = getattr(error, "errno", None) in _NO_ROOM
+        code, message = _FAILED if full else _USER_ERROR, str(error)
     except RunError as error:
         code, message = _FAILED, str(error)
     except OSError as error:

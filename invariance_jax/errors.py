@@ -15,6 +15,17 @@ class UserError(ValueError):
     """
 
 
+class NotWrittenError(UserError, OSError):
+    """A file that cannot be written; `errno` says why.
+
+    A full disk is no mistake of the user's: the command line exits with code 1 then.
+    """
+
+    def __init__(self, message: str, number: int | None) -> None:
+        super().__init__(message)
+        self.errno = number
+
+
 class RunError(RuntimeError):
     """A run that failed for a reason that one line explains; nothing of the user's is wrong.
 

@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
-from invariance_jax.errors import UserError
+from invariance_jax.errors import NotWrittenError
 
 
 @contextlib.contextmanager
@@ -22,15 +22,18 @@ def atomic_path(path: pathlib.Path) -> Iterator[pathlib.Path]:
         before is untouched.
 
     Raises:
-        UserError: The disk is full, or the file cannot be written there.
+        NotWrittenError: The disk is full, or the file cannot be written there.
     """
     try:
         with _atomic_path(path) as temporary:
             yield temporary
+    except NotWrittenError:
+        raise
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "; make room and give the same command: it goes on" if full else ""
-        raise UserError(f"cannot write {path}: {error.strerror or error}{advice}") from error
+        message = f"cannot write {path}: {error.strerror or error}{advice}"
+        raise NotWrittenError(message, error.errno) from error
 
 
 @contextlib.contextmanager

@@ -16,6 +16,24 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
+_QUICKLY = {"commands", "evaluation", "launch", "report", "training"}
+_QUICKLY |= {"test_config_files", "test_docs", "test_imports"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compile_quickly(request):
+    """Lets XLA leave most optimizations out, here and in the processes that tests start."""
+    if not _QUICKLY & {request.path.parent.name, request.path.stem}:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def golden_dir() -> pathlib.Path:
     """Small arrays that came from torchvision, Pillow and timm; see tests/golden/README.md."""

@@ -92,17 +92,20 @@ def initial(config: ExperimentConfig) -> models.Model:
     Raises:
         UserError: The weights or the data set cannot be read, or do not fit.
     """
-    classes = None
-    if not config.model.weights:
+    file, classes = config.model.weights, None
+    if not file:
         classes = data.from_config(config.data, config.eval.split, "eval.split").num_classes
-    return models.load_model(
-        config.model.name,
-        config.model.weights or None,
-        image_size=config.data.image_size,
-        seed=config.seed,
-        num_classes=classes,
-        dtype=config.model.dtype,
-    )
+    try:
+        return models.load_model(
+            config.model.name,
+            pathlib.Path(file).expanduser() if file else None,
+            image_size=config.data.image_size,
+            seed=config.seed,
+            num_classes=classes,
+            dtype=config.model.dtype,
+        )
+    except UserError as error:
+        raise UserError(f"config.model.{'weights' if file else 'name'}: {error}") from error
 
 
 def write(

@@ -271,5 +271,5 @@ def existing_folder(path: str, flag: str) -> pathlib.Path:
     """
     folder = pathlib.Path(path).expanduser()
     if not folder.is_dir():
-        raise UserError(f"{flag} {path!r} is not a folder")
+        raise UserError(f"{flag} is {path!r}; expected a folder that exists")
     return folder

@@ -118,8 +118,8 @@ class Driver:
         """The compiled program, and the images of its largest forward pass on one device."""
         given = self.per_device_batch_size
         tried = given or max(1, batch_size(_FIRST_GUESS) // self._local.size)
-        best, least = None, 0
-        for _ in range(_TRIES):
+        best = None
+        for left in reversed(range(_TRIES)):
             compiled = self._compiled(batch_size(tried), tried)
             if given:
                 return compiled, given
@@ -128,17 +128,18 @@ class Driver:
             if fits:
                 best = compiled, tried
             elif tried == 1:
-                least = fixed + growing
                 break
             # Along a line through what was tried.
             better = int(_AIM * (self.memory - fixed) / growing * tried)
             if fits and better < _WORTHWHILE * tried:
                 break
-            tried = max(1, better if fits else min(better, tried - 1))
+            # The last try decides whether anything fits.
+            smaller = min(better, tried - 1) if left > 1 else 1
+            tried = max(1, better if fits else smaller)
         if best is None:
-            needed = f"at least {least}, what one image needs" if least else "more"
             raise UserError(
-                f"config.eval.memory is {self.memory} bytes a device; expected {needed} (or give "
+                f"config.eval.memory is {self.memory} bytes a device; expected at least "
+                f"{fixed + growing}, what the compiled program and one image need (or give "
                 "config.eval.per_device_batch_size)"
             )
         return best

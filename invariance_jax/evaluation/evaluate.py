@@ -60,9 +60,15 @@ def evaluate(
     by_split: dict[str, list[Measurement]] = {}
     for each in make_measurements(config):
         by_split.setdefault(each.split_of(config), []).append(each)
+    # All are opened before the first is measured: mistakes come before work.
+    sources = {
+        split: data.from_config(config.data, split, measurements[0].split_field)
+        for split, measurements in by_split.items()
+    }
     for split, measurements in by_split.items():
-        source = data.from_config(config.data, split, measurements[0].split_field)
-        _check_enough(config, source, measurements)
+        _check_enough(config, sources[split], measurements)
+    for split, measurements in by_split.items():
+        source = sources[split]
         paths = {each.name: output / each.name / f"{name}.nc" for each in measurements}
         network = {"parameters_sha256": fingerprint, "config.model.name": config.model.name}
         if config.data.name == data.FOLDER:  # which folder it was, the config does not say

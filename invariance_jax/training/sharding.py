@@ -77,10 +77,10 @@ def partition_spec(path: str, shape: Shape, rules: str, axes: Axes) -> Partition
         UserError: The axis of the mesh does not divide the dimension.
 
     Examples:
-        >>> partition_spec("block1/qkv/kernel", (384, 1152), "tensor", {"data": 4, "model": 2})
-        PartitionSpec(None, 'model')
-        >>> partition_spec("conv1/kernel", (7, 7, 3, 64), "fsdp", {"data": 8, "model": 1})
-        PartitionSpec(None, None, None, 'data')
+        >>> tuple(partition_spec("block1/qkv/bias", (1152,), "tensor", {"data": 4, "model": 2}))
+        ('model',)
+        >>> tuple(partition_spec("conv1/kernel", (7, 7, 3, 64), "fsdp", {"data": 8, "model": 1}))
+        (None, None, None, 'data')
     """
     table = lookup(RULES, rules, "way to lay out parameters")
     divide = next(divide for pattern, divide in table if re.search(pattern, path))

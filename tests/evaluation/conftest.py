@@ -133,14 +133,6 @@ def measured_one(measurement, source, model, **options):
     return measured([measurement], source, model, **options)[measurement.name][""]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_quickly():
-    """Nearly all that these tests do is compile; what is computed is the same."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="session")
 def digits():
     return data.load_source("digits", f"validation[:{IMAGES}]")

@@ -264,7 +264,8 @@ def half(path):
 
 def another_byte(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
+    # The last byte of the last array, before the archive's own list of its files.
+    content[content.index(b"PK\x01\x02") - 1] ^= 0xFF
     path.write_bytes(content)
 
 

@@ -82,7 +82,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_older_checkpoint(goes_on, tm
         """
         import json, os, pathlib, signal, sys
         from invariance_jax.config import ExperimentConfig
-from invariance_jax.fields import check
+        from invariance_jax.fields import check
         from invariance_jax.training import checkpoints, experiment, loop
         save = checkpoints.CheckpointWriter.save
         def save_and_die(self, step, *args, **options):

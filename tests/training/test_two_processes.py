@@ -23,7 +23,7 @@ PREEMPTED = textwrap.dedent(
     from invariance_jax import __main__, data, distributed
     from invariance_jax.commands import train
     from invariance_jax.config import ExperimentConfig
-from invariance_jax.fields import check
+    from invariance_jax.fields import check
     from invariance_jax.training import experiment, loop
     prefetch = data.prefetch_to_device
     def preempted(batches, sharding):
