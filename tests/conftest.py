@@ -19,19 +19,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
 _QUICKLY = {"commands", "evaluation", "launch", "report", "training"}
 _QUICKLY |= {"test_config_files", "test_docs", "test_imports"}
+_BUSY = {"test_photos"}  # these compute more than they compile
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_quickly(request):
-    """Lets XLA leave most optimizations out, here and in the processes that tests start."""
-    if not _QUICKLY & {request.path.parent.name, request.path.stem}:
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
-        jax.config.update("jax_disable_most_optimizations", False)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Lets XLA leave most optimizations out, here and in the processes that tests start.
+
+    A hook and no fixture: the fixtures of a session are made first, and must be compiled alike.
+    """
+    path = item.path
+    quickly = bool(_QUICKLY & {path.parent.name, path.stem}) and path.stem not in _BUSY
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))
+    jax.config.update("jax_disable_most_optimizations", quickly)
 
 
 @pytest.fixture(scope="session")
