@@ -3,7 +3,6 @@
 from invariance_jax.data.batches import (
     Batch,
     batches_at,
-    evaluation_batches,
     prefetch_to_device,
     train_batches,
 )

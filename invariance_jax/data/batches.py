@@ -117,42 +117,6 @@ def train_batches(
     return _batches(source, rows, canvas_size, workers, on_bad_image)
 
 
-def evaluation_batches(
-    source: Source,
-    *,
-    batch_size: int,
-    canvas_size: int,
-    workers: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> Iterator[Batch]:
-    """Gives every image once, in order.
-
-    The last global batch is filled up with the last image, where `mask` is False; every process
-    gets the same number of batches of the same shape. An image that cannot be decoded is always an
-    error here: a measurement over other images than asked for is another measurement.
-
-    Args:
-        source: The images.
-        batch_size: Images in a global batch.
-        canvas_size: Side of the canvas, pixels.
-        workers: Processes that decode; 0 for threads of this process.
-        process_index: Which part of every global batch.
-        process_count: How many parts there are.
-
-    Returns:
-        `ceil(len(source) / batch_size)` batches.
-
-    Raises:
-        UserError: `batch_size` is not divisible by `process_count`.
-        DataError: On iteration: an image cannot be decoded or has no label.
-    """
-    local_size = _local_size(batch_size, process_count)
-    positions = np.arange(-(-len(source) // batch_size) * batch_size)
-    mine = positions.reshape(-1, process_count, local_size)[:, process_index]
-    return batches_at(source, mine, canvas_size=canvas_size, workers=workers)
-
-
 def batches_at(
     source: Source,
     positions: Int[np.ndarray, "batches batch"],

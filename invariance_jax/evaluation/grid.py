@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 from invariance_jax import progress
 from invariance_jax.augment import Augmentation, translate_in_context
 from invariance_jax.config import ExperimentConfig
-from invariance_jax.errors import UserError, lookup, unknown_name
+from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.evaluation import metrics, results, walk
 from invariance_jax.evaluation.measurement import (
     MAIN,
@@ -40,6 +40,7 @@ from invariance_jax.transforms import (
     Domain,
     PaddingMode,
     Transform,
+    in_domain,
 )
 
 Pooling = Literal["mean", "none"]
@@ -273,11 +274,8 @@ class Invariance(Measurement):
         if transform.name in _TRANSLATIONS:
             moved = functools.partial(transform.function, padding_mode=self.padding_mode)
             transform = dataclasses.replace(transform, function=moved)
-        domains = {
-            "pixel": lambda seen, m: normalize(transform.apply(seen.image, m)),
-            "normalized": lambda seen, m: transform.apply_normalized(normalize(seen.image), m),
-        }
-        return lookup(domains, self.domain, "domain")
+        shown = in_domain(transform, self.domain, normalize)
+        return lambda seen, magnitude: shown(seen.image, magnitude)
 
     def check(self, found: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
         """Refuses what is not a number; names the image, and the grid point where that is why."""

@@ -181,7 +181,9 @@ def normalize(images: Float[Array, "*batch height width 3"]) -> Float[Array, "..
     return (images - mean) / deviation
 
 
-def in_domain(transform: Transform, domain: Domain) -> Function:
+def in_domain(
+    transform: Transform, domain: Domain, normalize: Callable[[Image], Image] = normalize
+) -> Function:
     """Turns a transform into the function from an image to what the model takes.
 
     Args:
@@ -190,6 +192,7 @@ def in_domain(transform: Transform, domain: Domain) -> Function:
             first, as the original does: zero fill is ImageNet's mean colour there, clipping to
             [0, 1], solarizing and posterizing act on normalised values, and even an identity
             magnitude changes the image.
+        normalize: From images in [0, 1] to what the model takes.
 
     Returns:
         `seen(image, magnitude)`: image float32 [height, width, 3] in [0, 1], not normalised;

@@ -23,7 +23,6 @@ from invariance_jax.data import (
     DataError,
     batches_at,
     decode,
-    evaluation_batches,
     load_source,
     prefetch_to_device,
     train_batches,
@@ -40,8 +39,10 @@ def train(source, count, **options):
     return list(itertools.islice(train_batches(source, **options), count))
 
 
-def evaluation(source, **options):
-    return list(evaluation_batches(source, **{"batch_size": 4, "canvas_size": CANVAS, **options}))
+def evaluation(source, batch_size=4, **options):
+    """Every image once, in order; the last batch is filled up."""
+    positions = np.arange(-(-len(source) // batch_size) * batch_size).reshape(-1, batch_size)
+    return list(batches_at(source, positions, **{"canvas_size": CANVAS, **options}))
 
 
 def order(batches) -> list[int]:
@@ -176,25 +177,12 @@ def test_resume_on_another_number_of_processes(pixel_source):
     assert_equal(stream, train(source, 8))
 
 
-@pytest.mark.parametrize("size", [1, 9, 12])
-@pytest.mark.parametrize("process_count", [2, 4])
-def test_processes_share_the_same_evaluation_batches(pixel_source, size, process_count):
-    source = pixel_source(size)
-    parts = [
-        evaluation(source, process_index=i, process_count=process_count)
-        for i in range(process_count)
-    ]
-    assert_equal(joined(parts), evaluation(source))
-
-
 @pytest.mark.parametrize(("batch_size", "process_count"), [(5, 2), (0, 1), (-4, 2)])
 def test_batch_that_cannot_be_divided(pixel_source, batch_size, process_count):
     options = {"batch_size": batch_size, "canvas_size": 8, "process_count": process_count}
     message = f"batch_size is {batch_size}; expected a positive multiple .* {process_count}"
     with pytest.raises(UserError, match=message):
         train_batches(pixel_source(7), seed=0, start_step=0, **options)
-    with pytest.raises(UserError, match=message):
-        evaluation_batches(pixel_source(7), **options)
 
 
 @pytest.mark.parametrize("run", [lambda source: train(source, 4), evaluation])
@@ -391,7 +379,7 @@ def test_worker_processes_end_with_the_images():
 def test_worker_processes_report_errors(tmp_path, dataset_writer):
     dataset_writer(tmp_path, splits={"train": [4]}, labels=[0, 1, 2, 3])
     source = load_source("tiny", "train", data_dir=str(tmp_path))
-    batches = evaluation_batches(source, batch_size=2, canvas_size=CANVAS, workers=1)
+    batches = batches_at(source, np.arange(4).reshape(2, 2), canvas_size=CANVAS, workers=1)
     part = load_source("tiny", "train[:2]", data_dir=str(tmp_path))
     assert_equal([next(batches)], evaluation(part, batch_size=2))
     with pytest.raises(DataError, match="'tiny-train-3' of tiny train has label 3"):
@@ -440,7 +428,7 @@ class Numbers:
 @pytest.mark.parametrize("devices", [1, 8])
 def test_values_and_sharding(pixel_source, devices):
     sharding = by_example(devices)
-    expected = list(evaluation_batches(pixel_source(20), batch_size=8, canvas_size=10))
+    expected = evaluation(pixel_source(20), batch_size=8)
     result = list(prefetch_to_device(expected, sharding))
     assert len(result) == len(expected) == 3
     for ours, theirs in zip(result, expected, strict=True):

@@ -14,7 +14,7 @@ from invariance_jax.data import (
     FolderSource,
     Source,
     SplitError,
-    evaluation_batches,
+    batches_at,
     load_source,
 )
 from invariance_jax.errors import UserError
@@ -62,7 +62,7 @@ def test_folder_without_classes(photos, image_pixels):
     assert source.names() == ["a.png", "b.png"]
     assert source.labels().tolist() == [-1, -1]
     assert (source.has_labels, source.num_classes, source.class_names) == (False, 0, ())
-    (batch,) = evaluation_batches(source, batch_size=2, canvas_size=10)
+    (batch,) = batches_at(source, np.arange(2)[None], canvas_size=10)
     assert batch["label"].tolist() == [-1, -1]
     for row, number in enumerate((1, 0)):
         height, width = image_pixels(number).shape[:2]

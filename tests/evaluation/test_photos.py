@@ -23,7 +23,6 @@ class Photos:
 
     name, split, num_classes, class_names = "photos", "validation", 1000, ("?",) * 1000
     has_labels = True
-    has_labels = True
 
     def __init__(self, folder, images):
         with tarfile.open(folder / "ilsvrc2012-sample" / "ILSVRC2012_img_val.tar") as archive:
