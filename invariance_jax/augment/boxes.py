@@ -6,7 +6,16 @@ one structure can be stacked and mapped over, and its sizes are static.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, dataclass_transform
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    dataclass_transform,
+    runtime_checkable,
+)
 
 import jax
 import jax.numpy as jnp
@@ -144,6 +153,7 @@ def source_box(windows: tuple[Window, ...], frames: tuple[int, ...]) -> Box:
     return box
 
 
+@runtime_checkable
 class Boxes(Protocol):
     """A box sampler.
 
@@ -167,6 +177,7 @@ class Boxes(Protocol):
         """
 
 
+@runtime_checkable
 class Area(Protocol):
     """A distribution of the area of a crop, as a fraction of the image's."""
 
@@ -253,6 +264,7 @@ class CropSize(NamedTuple):
     found: Bool[Array, ""]
 
 
+@runtime_checkable
 class CropSizes(Protocol):
     """A distribution of the height and width of a crop.
 

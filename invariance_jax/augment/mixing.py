@@ -6,7 +6,7 @@ image to its neighbour where a permutation would send all to all.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ Images = Float[Array, "batch height width channels"]
 Labels = Float[Array, "batch classes"]
 
 
+@runtime_checkable
 class Mixing(Protocol):
     """A random operation on a batch and its labels."""
 

@@ -8,7 +8,7 @@ kept: `switch` cannot branch within a batch.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from invariance_jax.transforms import AUTOAUGMENT, TRANSFORMS, Transform
 Image = Float[Array, "height width 3"]
 
 
+@runtime_checkable
 class Policy(Protocol):
     """A random operation on an image that a variant has made."""
 

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from invariance_jax.errors import UserError
+from invariance_jax.models.convolution import convolve, max_pool
 from invariance_jax.models.layers import (
     BatchNorm,
     check_images,
@@ -40,6 +41,7 @@ def conv(width: int, kernel: int, stride: int, dtype: DTypeLike, name: str) -> n
         use_bias=False,
         dtype=dtype,
         kernel_init=kaiming_normal_fan_out,
+        conv_general_dilated=convolve,
         name=name,
     )
 
@@ -85,7 +87,7 @@ class Block(nn.Module):
             out_width = self.width
             y = nn.relu(normed(x, self.width, 3, 1 if self.pool else self.stride, "1"))
             if self.pool:
-                y = nn.max_pool(y, (self.stride, self.stride), (self.stride, self.stride))
+                y = max_pool(y, self.stride, self.stride)
             y = normed(y, self.width, 3, 1, "2")
         if self.stride != 1 or x.shape[-1] != out_width:
             x = normed(x, out_width, 1, self.stride, "_shortcut")
@@ -187,7 +189,7 @@ class ResNet(nn.Module):
         x = conv(self.stage_widths[0], kernel, stride, self.dtype, "conv1")(x)
         x = nn.relu(BatchNorm(self.ghost_batch_size, self.dtype, name="bn1")(x, train=train))
         if imagenet:
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x, 3, 2, padding=1)
         return x
 
     def _check_even(self, x: FeatureMap, stage: int, images: Array) -> None:
