@@ -7,6 +7,7 @@ says all of an ablation and a table row can repeat it word for word.
 import ast
 import inspect
 import math
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -154,5 +155,5 @@ def check_interval(name: str, value: object, highest: float = math.inf) -> tuple
     return tuple(map(float, value))
 
 
-def _is_number(value: object, kind: type = int | float) -> bool:
+def _is_number(value: object, kind: type | types.UnionType = int | float) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)

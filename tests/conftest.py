@@ -1,12 +1,15 @@
 """Fixtures and settings of every test: eight simulated CPU devices, no silent rank promotion."""
 
+import inspect
 import os
 import pathlib
 import zlib
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
+import runtime_types
 
 # Commands that tests start leave nothing in the user's cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
@@ -14,6 +17,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 # Before the first use of a device: a mesh of 1 and a mesh of 8 run in the same process.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# No test asks for the time, and every run draws the same.
+hypothesis.settings.register_profile("seeded", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("seeded")
 
 
 # Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
@@ -32,6 +39,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     quickly = bool(_QUICKLY & {path.parent.name, path.stem}) and path.stem not in _BUSY
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(quickly))
     jax.config.update("jax_disable_most_optimizations", quickly)
+    # A test of mistakes passes on purpose what annotations forbid.
+    mistakes = "raises(" in inspect.getsource(getattr(item, "function", type(item)))
+    runtime_types.enabled = not mistakes
 
 
 @pytest.fixture(scope="session")

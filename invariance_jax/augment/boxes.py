@@ -95,7 +95,7 @@ class Box(NamedTuple):
         return rows[:, None] & columns[None, :]
 
 
-def box_of(*numbers: Scalar | Size | int) -> Box:
+def box_of(*numbers: Scalar | Size | float) -> Box:
     """Makes a box of numbers of any type.
 
     Args:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Shaped
 
 from invariance_jax import progress
 from invariance_jax.augment import Augmentation, translate_in_context
@@ -163,8 +163,8 @@ class Invariance(Measurement):
         return found
 
     def step(
-        self, network: Network, seen: Seen, previous: list[Float[Array, "batch length"]]
-    ) -> dict[str, Array]:
+        self, network: Network, seen: Seen, previous: list[Float[Array, "batch _"]]
+    ) -> dict[str, Array | list[Array]]:
         """Measures one device's images at every computed grid point.
 
         Args:
@@ -372,7 +372,7 @@ class Invariance(Measurement):
 
     def _on_grid(
         self, values: np.ndarray, unchanged: np.ndarray
-    ) -> Float32[np.ndarray, "transform magnitude image"]:
+    ) -> Shaped[np.ndarray, "transform magnitude image"]:
         """Lays values [image, computed point] out over the whole grid."""
         computed = self.computed
         grid = np.empty((*computed.shape, len(values)), values.dtype)
@@ -442,9 +442,9 @@ def pool(
 
 
 def _distances(
-    a: Sequence[Float[Array, "*point batch length"]],
-    b: Sequence[Float[Array, "*point batch length"]],
-) -> Float[Array, "*point batch feature distance"]:
+    a: Sequence[Float[Array, "*#point batch _"]],
+    b: Sequence[Float[Array, "*#point batch _"]],
+) -> Float[Array, "... batch feature distance"]:
     """Every distance of every feature."""
     return jnp.stack(
         [

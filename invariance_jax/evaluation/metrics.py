@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+Numbers = Array | np.ndarray
 Distance = Literal["cosine", "euclidean"]
 DISTANCES: tuple[Distance, ...] = ("cosine", "euclidean")
 
@@ -19,8 +20,9 @@ _SHORTEST = 1e-8
 
 
 def cosine_distance(
-    a: Float[Array, "*batch features"], b: Float[Array, "*batch features"]
-) -> Float[Array, "*batch"]:
+    a: Float[Numbers, "*#batch features"],
+    b: Float[Numbers, "*#batch features"],
+) -> Float[Array, "..."]:
     """One minus the cosine of the angle between two vectors.
 
     Args:
@@ -43,8 +45,9 @@ def cosine_distance(
 
 
 def euclidean_distance(
-    a: Float[Array, "*batch features"], b: Float[Array, "*batch features"]
-) -> Float[Array, "*batch"]:
+    a: Float[Numbers, "*#batch features"],
+    b: Float[Numbers, "*#batch features"],
+) -> Float[Array, "..."]:
     """Length of the difference of two vectors.
 
     Args:
@@ -58,8 +61,10 @@ def euclidean_distance(
 
 
 def distance(
-    kind: Distance, a: Float[Array, "*batch features"], b: Float[Array, "*batch features"]
-) -> Float[Array, "*batch"]:
+    kind: Distance,
+    a: Float[Numbers, "*#batch features"],
+    b: Float[Numbers, "*#batch features"],
+) -> Float[Array, "..."]:
     """The named distance.
 
     Args:
@@ -74,8 +79,8 @@ def distance(
 
 
 def relative_invariance(
-    baseline: Float[Array, "*batch"], transformed: Float[Array, "*batch"]
-) -> Float[Array, "*batch"]:
+    baseline: Float[Numbers, "*batch"], transformed: Float[Numbers, "*batch"]
+) -> Float[Numbers, "*batch"]:
     """How much nearer an image's transform is than another image's.
 
     Args:
@@ -115,7 +120,7 @@ def equivariance_alignment(
 
 def invariance_gap(
     trained: Float[np.ndarray, "*cells magnitude image"],
-    untrained: Float[np.ndarray, "*cells magnitude image"],
+    untrained: Float[np.ndarray, "*cells magnitude other_image"],
 ) -> Float[np.ndarray, "*cells"]:
     """How much more invariant training made a network.
 
@@ -131,8 +136,8 @@ def invariance_gap(
 
 
 def prediction_flip(
-    prediction: Int[Array, "*batch"], logits: Float[Array, "*batch classes"]
-) -> Bool[Array, "*batch"]:
+    prediction: Int[Array, "*#batch"], logits: Float[Array, "*#batch classes"]
+) -> Bool[Array, "..."]:
     """Whether a transform changes what the network says an image is.
 
     Args:

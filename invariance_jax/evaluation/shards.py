@@ -62,7 +62,7 @@ class Shards:
             shutil.rmtree(self.folder)
         files.write_text(path, self._text)
 
-    def missing(self, positions: Sequence[Int[np.ndarray, " image"]]) -> list[int]:
+    def missing(self, positions: Sequence[Int[np.ndarray, " _"]]) -> list[int]:
         """Lists the shards that are still to be done.
 
         They are absent, damaged, of another measurement, or of other images: which ones a shard

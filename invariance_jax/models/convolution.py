@@ -10,6 +10,7 @@ scatter there, one number at a time; a maximum of shifted maps has a gradient of
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,8 +21,11 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 Images = Float[Array, "batch height width channels"]
-Kernel = Float[Array, "rows columns channels features"]
-Padding = tuple[tuple[int, int], tuple[int, int]]
+FeatureMaps = Float[Array, "batch out_height out_width features"]
+Pooled = Float[Array, "batch out_height out_width channels"]
+# Of groups, each sees a part of the channels.
+Kernel = Float[Array, "rows columns _ features"]
+Padding = Sequence[tuple[int, int]]
 
 # Below, a product over a tap has too few columns to be worth the copies (measured).
 _WIDE = 64
@@ -29,7 +33,7 @@ _WIDE = 64
 
 def convolve(
     images: Images, kernel: Kernel, strides: tuple[int, int], padding: Padding, **options: Any
-) -> Images:
+) -> FeatureMaps:
     """Convolves, as `jax.lax.conv_general_dilated` does; made for `flax.linen.Conv`.
 
     Args:
@@ -64,7 +68,7 @@ def convolve(
     return lax.platform_dependent(images, kernel, cpu=on_cpu, default=whole)
 
 
-def max_pool(images: Images, window: int, stride: int, padding: int = 0) -> Images:
+def max_pool(images: Images, window: int, stride: int, padding: int = 0) -> Pooled:
     """Takes the largest value of each window, as `flax.linen.max_pool` does.
 
     Args:
@@ -79,10 +83,10 @@ def max_pool(images: Images, window: int, stride: int, padding: int = 0) -> Imag
     """
     sides = ((padding, padding), (padding, padding))
 
-    def whole(images: Images) -> Images:
+    def whole(images: Images) -> Pooled:
         return nn.max_pool(images, (window, window), (stride, stride), sides)
 
-    def of_shifted(images: Images) -> Images:
+    def of_shifted(images: Images) -> Pooled:
         padded = jnp.pad(images, ((0, 0), *sides, (0, 0)), constant_values=-jnp.inf)
         for axis in (1, 2):
             reach = (padded.shape[axis] - window) // stride * stride + 1
@@ -104,10 +108,10 @@ def _with_two_derivatives(forward: Any, of_kernel: Any) -> Any:
     """
 
     @jax.custom_jvp
-    def function(images: Images, kernel: Kernel) -> Images:
+    def function(images: Images, kernel: Kernel) -> FeatureMaps:
         return forward(images, kernel)
 
-    def jvp(primals: tuple[Images, Kernel], tangents: tuple[Any, Any]) -> tuple[Images, Any]:
+    def jvp(primals: tuple[Images, Kernel], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
         (images, kernel), (images_dot, kernel_dot) = primals, tangents
         parts = []
         if not isinstance(images_dot, SymbolicZero):
@@ -122,7 +126,7 @@ def _with_two_derivatives(forward: Any, of_kernel: Any) -> Any:
 
 def _by_taps(
     images: Images, kernel: Kernel, *, strides: tuple[int, int], padding: Padding
-) -> Images:
+) -> FeatureMaps:
     """Sums a matrix product for each tap of the kernel."""
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     batch, height, width, channels = padded.shape

@@ -22,7 +22,7 @@ from invariance_jax.models.registry import DEFAULT_CLASSES, create
 from invariance_jax.models.weights import import_weights, load_weights
 from invariance_jax.transforms import normalize
 
-Images = Float[Array, "n h w 3"]
+Images = Float[Array | np.ndarray, "n h w 3"]
 Apply = Callable[[Any, Images], tuple[Float[Array, "n classes"] | None, dict[str, Array]]]
 
 # Parameters are drawn from the seed folded with a number that no training step reaches.

@@ -17,7 +17,8 @@ from invariance_jax.models.layers import (
     torch_uniform_bias,
 )
 
-FeatureMap = Float[Array, "batch height width channels"]
+# [batch, height, width, channels]; a block changes all but the first.
+FeatureMap = Float[Array, "batch _ _ _"]
 
 
 def conv(width: int, kernel: int, stride: int, dtype: DTypeLike, name: str) -> nn.Conv:

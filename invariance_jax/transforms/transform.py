@@ -166,7 +166,7 @@ class Transform:
         return jnp.asarray(magnitude, jnp.float32)
 
 
-def normalize(images: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:
+def normalize(images: Float[Array | np.ndarray, "*batch height width 3"]) -> Float[Array, "..."]:
     """Subtracts ImageNet's mean colour and divides by its standard deviation.
 
     Args:

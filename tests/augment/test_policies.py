@@ -211,8 +211,9 @@ def test_mapped_over_a_batch_each_image_has_its_own_draw(policy, image):
 
 
 def test_erase_by_hand():
-    out = erase(jnp.ones((3, 4, 1)), box_of(1, 2, 1, 2), 0.25)
-    np.testing.assert_array_equal(out[..., 0], [[1, 1, 1, 1], [1, 1, 0.25, 0.25], [1, 1, 1, 1]])
+    out = erase(jnp.ones((3, 4, 3)), box_of(1, 2, 1, 2), 0.25)
+    rows = [[1, 1, 1, 1], [1, 1, 0.25, 0.25], [1, 1, 1, 1]]
+    np.testing.assert_array_equal(out, np.stack([rows] * 3, axis=-1))
 
 
 def test_random_erasing_draws_torchvisions_boxes():

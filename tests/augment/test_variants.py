@@ -193,7 +193,7 @@ def test_crops_equal_pillow_at_full_size(golden_dir, canvas_of, render):
     golden = np.load(golden_dir / "crops.npz")
     canvas, *_ = canvas_of(golden["full_u8"], 512)
     rows, columns = golden["points_yx"].T
-    boxes = box_of(*golden["crop_boxes_tlhw"].T)
+    boxes = jax.vmap(box_of)(*jnp.asarray(golden["crop_boxes_tlhw"]).T)
     crop, count = augment.get("random_resized_crop"), len(golden["crops"])
     images = render(crop, [canvas] * count, (crop_then_resize(boxes),))
     for image, expected in zip(images, golden["crops"], strict=True):

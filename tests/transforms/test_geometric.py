@@ -31,7 +31,7 @@ def test_translation_is_a_fraction_of_each_side(apply):
     ("function", "axis"), [(geometric.translate_x, 1), (geometric.translate_y, 0)]
 )
 def test_wrapped_translation_is_roll_and_between_pixels_the_mean_of_two(function, axis):
-    image = np.random.default_rng(0).random((8, 14, 3), np.float32)
+    image = jnp.asarray(np.random.default_rng(0).random((8, 14, 3), np.float32))
     size = image.shape[axis]
     moved = jax.jit(lambda pixels: function(image, pixels * 224 / size, padding_mode="wrap"))
     for pixels in (0, 1, 5, -3, size):
