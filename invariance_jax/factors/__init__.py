@@ -1,0 +1,1 @@
+"""Factors of variation: which operations explain how the images of a class differ."""
