@@ -54,9 +54,9 @@ def comparable(statistics: xr.Dataset, rescale: Rescale = "by_direction") -> xr.
     if rescale not in get_args(Rescale):
         raise unknown_name("rule for rescale", rescale, get_args(Rescale))
     indices = range(GAP_MAGNITUDES.start, GAP_MAGNITUDES.stop)
-    pairs = zip(statistics["operation"].values, statistics["index"].values, strict=True)
+    pairs = zip(rankings.operations(statistics), statistics["index"].values, strict=True)
     found = [
-        transform_of(str(operation), int(index), rescale) if index in indices else None
+        transform_of(operation, int(index), rescale) if index in indices else None
         for operation, index in pairs
     ]
     chosen = [place for place, name in enumerate(found) if name]

@@ -1,7 +1,6 @@
 """Which operations explain how the images of a class differ: rankings of the rows of a search.
 
-Everything here takes the statistics of a search: dims (class, row), with the coordinates
-`operation`, `kind` ("appearance" or "geometric") and `copy_of` of each row.
+Everything here takes the statistics of a search, as `statistics.of_search` makes them.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -47,8 +46,17 @@ def order(
     return np.lexsort((second, first), axis=1)  # stable: then as in the search
 
 
+def operations(statistics: xr.Dataset) -> np.ndarray:
+    """What each row does, whatever its index: "rotate", of a sub-policy "invert + equalize"."""
+    first = statistics["operation"].values.astype(object)
+    if "operation2" not in statistics.coords:
+        return first
+    second = statistics["operation2"].values.astype(object)
+    return np.where(second == "", first, first + " + " + second)
+
+
 def distinct(statistics: xr.Dataset) -> xr.Dataset:
-    """Leaves out rows that do the same as an earlier one."""
+    """Leaves out rows that do the same as an earlier one, and those that change no image."""
     copies = statistics["copy_of"].values != statistics["row"].values
     return statistics.isel(row=np.flatnonzero(~copies))
 
@@ -83,9 +91,8 @@ def first_places(
     Returns:
         Places, 0 for the first, of the operations in the order of the search.
     """
-    operations, places = statistics["operation"].values, ranking.argsort(axis=1)
-    names = list(dict.fromkeys(operations.tolist()))
-    return np.stack([places[:, operations == name].min(axis=1) for name in names], axis=1)
+    done, places = operations(statistics), ranking.argsort(axis=1)
+    return np.stack([places[:, done == name].min(axis=1) for name in dict.fromkeys(done)], axis=1)
 
 
 def counts(statistics: xr.Dataset, top: int, by: By = "proportion_boosted") -> xr.DataArray:
@@ -102,9 +109,9 @@ def counts(statistics: xr.Dataset, top: int, by: By = "proportion_boosted") -> x
     """
     chosen = among_first(order(statistics, by), top).sum(axis=0)
     rows, classes = statistics.sizes["row"], statistics.sizes["class"]
-    operations, kinds = (statistics[name].values for name in ("operation", "kind"))
-    names = list(dict.fromkeys(operations.tolist()))
-    of = [operations == name for name in names]
+    done, kinds = operations(statistics), statistics["kind"].values
+    names = list(dict.fromkeys(done))
+    of = [done == name for name in names]
     table = xr.DataArray(
         [chosen[each].sum() for each in of],
         dims="operation",
@@ -197,7 +204,7 @@ def appearance_share(
     by_class = (chosen & appearance).sum(axis=1) / top
     low, high = interval(by_class, draws=draws, seed=seed)
     names, first, member = np.unique(
-        statistics["operation"].values, return_index=True, return_inverse=True
+        operations(statistics).astype(str), return_index=True, return_inverse=True
     )
     kinds = np.tile(appearance[first], (draws, 1))
     exchanged = np.random.default_rng(seed).permuted(kinds, axis=1)
