@@ -21,6 +21,7 @@ PACKAGES = ["invariance_jax"] + [
         "data",
         "training",
         "evaluation",
+        "factors",
         "report",
         "commands",
         "configs",

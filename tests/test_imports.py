@@ -20,7 +20,8 @@ ORDER = {
     "models": (BASE, "transforms"),
     "data": (BASE,),
     "evaluation": (BASE, "transforms", "augment", "models", "data"),
-    "report": (BASE, "transforms", "augment", "data", "evaluation"),
+    "factors": (BASE, "transforms", "augment", "models", "data", "evaluation"),
+    "report": (BASE, "transforms", "augment", "data", "evaluation", "factors"),
     "training": (BASE, "transforms", "augment", "models", "data", "evaluation"),
 }
 ORDER["commands"] = tuple(ORDER)

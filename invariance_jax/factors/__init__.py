@@ -1,1 +1,7 @@
-"""Factors of variation: which operations explain how the images of a class differ."""
+"""Factors of variation: what differs between the images of a class (paper, section 4).
+
+The functions here work on arrays, of embeddings from any model; `search` measures a data set.
+"""
+
+from invariance_jax.factors.rows import Row
+from invariance_jax.factors.statistics import changes, pairs, statistics
