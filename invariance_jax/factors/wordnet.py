@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
@@ -29,6 +30,7 @@ _DEEPEST = 19
 SIMILAR, DIFFERENT = 0.75, 0.25
 # The paper compares the operations among as many rows.
 TOPS = (25, 5)
+COMPARISONS = (*(f"iou_{top}" for top in TOPS), "spearman")
 
 
 class Place(NamedTuple):
@@ -250,3 +252,25 @@ def similar_minus_different(
 
     low, high = np.nanpercentile(mean(near) - mean(far), (2.5, 97.5))
     return float(values[near].mean() - values[far].mean()), float(low), float(high)
+
+
+def summary(found: xr.Dataset) -> pd.DataFrame:
+    """Sums up how alike the rankings of similar and of different classes are.
+
+    Args:
+        found: From `specificity`.
+
+    Returns:
+        A line for each way to compare rankings: `compared_by`; `similar`, `different`, means;
+        `difference`, `low`, `high`, from `similar_minus_different`.
+    """
+    wup, lines = found["wup"].values, []
+    for name in COMPARISONS:
+        values = found[name].values
+        means = [
+            values[chosen].mean() if chosen.any() else math.nan
+            for chosen in (wup > SIMILAR, wup < DIFFERENT)
+        ]
+        lines.append((name, *means, *similar_minus_different(found, name)))
+    columns = ["compared_by", "similar", "different", "difference", "low", "high"]
+    return pd.DataFrame(lines, columns=columns)
