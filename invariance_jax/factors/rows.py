@@ -24,7 +24,7 @@ _INDICES = 10
 _OPERATIONS = tuple(AUTOAUGMENT)
 # The search turns counter-clockwise only. The row of `AUTOAUGMENT` is signed for the policies of
 # training, where RandAugment's and AutoAugment's rotation goes both ways.
-_SIGNED = frozenset(name for name, each in AUTOAUGMENT.items() if each.signed) - {"rotate"}
+SIGNED = frozenset(name for name, each in AUTOAUGMENT.items() if each.signed) - {"rotate"}
 
 
 class Step(NamedTuple):
@@ -46,7 +46,7 @@ class Step(NamedTuple):
     @property
     def signed(self) -> bool:
         """Whether the search draws a sign."""
-        return self.operation in _SIGNED
+        return self.operation in SIGNED
 
     @property
     def number(self) -> int:

@@ -154,6 +154,10 @@ def _of_search(search: Search, pairs: tuple[np.ndarray, Sequence[str]] | None) -
             factors.appearance(search)
         ),
     }
+    if search.checks is not None:
+        split = search.checks.attrs["split"]
+        name = f"The similarity itself: cosine, means over classes of mean and deviation ({split})"
+        tables[name] = factors.checked(search.checks)
     sentences = [f"Searched: {scope}.", *_appearance_sentences(search)]
     return Block(search.title, sentences, pictures, tables)
 

@@ -41,12 +41,15 @@ class Search:
         title: Model, training and seed.
         data: What the file holds: dims (pair, row).
         statistics: See `statistics.of_search`.
+        checks: What the similarity itself says, see `sanity.SimilarityChecks`; None if that was not
+            measured.
     """
 
     path: pathlib.Path
     title: str
     data: xr.Dataset
     statistics: xr.Dataset
+    checks: xr.Dataset | None = None
 
     @property
     def name(self) -> str:
@@ -98,7 +101,11 @@ def read(paths: Sequence[pathlib.Path], runs: Sequence[Run] = ()) -> list[Search
         for more in (f", {said['mode']} of {said['features']}", f" ({path})"):
             if any(each.title == title for each in found):
                 title += more
-        found.append(Search(path=path, title=title, data=read, statistics=of_search(read)))
+        beside = path.parents[1] / "similarity_checks" / path.name
+        checks = results.read(beside) if beside.is_file() else None
+        found.append(
+            Search(path=path, title=title, data=read, statistics=of_search(read), checks=checks)
+        )
     return found
 
 
@@ -282,6 +289,21 @@ def specific(found: xr.Dataset) -> Table:
             for each in summary[["difference", "low", "high"]].itertuples(index=False)
         ],
     }
+    return Table(columns, left=1)
+
+
+def checked(checks: xr.Dataset) -> Table:
+    """What the similarity says of images that are or are not alike.
+
+    Args:
+        checks: From `sanity.SimilarityChecks`.
+
+    Returns:
+        The table, its eight comparisons.
+    """
+    columns = {"images": checks["check"].values.tolist()}
+    columns |= {name: [f"{x:.3f}" for x in checks[name].values] for name in ("mean", "std")}
+    columns["classes or pairs of them"] = [f"{x:,}" for x in checks["groups"].values]
     return Table(columns, left=1)
 
 
