@@ -74,6 +74,17 @@ def test_no_module_imports_itself_through_others():
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(KNOWN)
 
 
+def test_a_report_without_a_search_loads_nothing_of_the_factors():
+    wanted, found = {"invariance_jax.commands.report"}, set()
+    while wanted:
+        found |= wanted
+        wanted = {
+            other for name in wanted for other in imported(KNOWN[name], KNOWN, everywhere=False)
+        } - found
+    assert "invariance_jax.report.page" in found
+    assert not [name for name in found if "factor" in name]
+
+
 def test_functions_of_arrays_know_no_models_and_no_files():
     pure = [name for name in KNOWN if room_of(name) == "transforms"]
     for name in (*pure, "invariance_jax.evaluation.metrics"):

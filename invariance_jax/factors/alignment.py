@@ -101,9 +101,9 @@ class Alignment(NamedTuple):
     @property
     def verdict(self) -> str:
         """In words, whether the factors are among what training made the network invariant to."""
-        if self.low > self.chance:
-            return "more often than chance"
-        return "less often than chance" if self.high < self.chance else "about as often as chance"
+        if self.low <= self.chance <= self.high:
+            return "no clear difference"
+        return "more than chance" if self.low > self.chance else "less than chance"
 
 
 def align(

@@ -170,10 +170,8 @@ class AppearanceShare(NamedTuple):
     def verdict(self) -> str:
         """In words, whether appearance is more frequent than chance."""
         if self.low <= self.base_rate <= self.high:
-            return "no clear difference from chance"
-        if self.low > self.base_rate:
-            return "more than chance"
-        return "less than chance"
+            return "no clear difference"
+        return "more than chance" if self.low > self.base_rate else "less than chance"
 
 
 def appearance_share(

@@ -52,19 +52,19 @@ def examples(search: Search) -> tuple[np.ndarray, list[str]]:
         label = table["row"].values[chosen].item()
         change = search.data["change"].sel(row=label).values
         pair = int(change.argmax() if place < count else change.argmin())
-        for name in ("image1", "image2"):
-            if search.data[name].values[pair] not in positions:
+        names_of_pair = [search.data[each].values[pair].item() for each in ("image1", "image2")]
+        for name in names_of_pair:
+            if name not in positions:
                 raise UserError(
-                    f"{search.path} knows the image {search.data[name].values[pair]!r}, which "
-                    f"{source.name} {source.split} does not have"
+                    f"{search.path} knows the image {name!r}, which {source.name} {source.split} "
+                    "does not have"
                 )
-        first, second = (
-            positions[search.data[name].values[pair].item()] for name in ("image1", "image2")
-        )
+        first, second = (positions[name] for name in names_of_pair)
         row, image = rows.Row.parse(label), shown(second)
         signs = rows.signs(config.search.seed, second, row.number)
         images.append([shown(first), image, row.apply(image, signs)])
-        titles.append(f"{words(label)}\n{change[pair]:+z.2f}")
+        number = f"{change[pair]:+z.2f}".replace("-", "\N{MINUS SIGN}")
+        titles.append(f"{words(label)}\n{number}")
     return np.clip(np.asarray(images, np.float32), 0, 1), titles
 
 
@@ -150,7 +150,8 @@ def _of_search(search: Search, pairs: tuple[np.ndarray, Sequence[str]] | None) -
         )
     tables = {
         "Rows that boost most pairs, mean over classes": factors.ranking(search),
-        "Share of appearance among the first rows of a class (95% interval over classes)": (
+        "Share of appearance among the first rows of a class, 95% intervals over classes; p: how "
+        "often kinds dealt to operations at random exceed the base rate as much": (
             factors.appearance(search)
         ),
     }
@@ -173,9 +174,10 @@ def _appearance_sentences(search: Search) -> list[str]:
         if by == "proportion_boosted" and each.top == min(TOPS):
             said.append(
                 f"Of the {each.top} rows of a class that boost most pairs, "
-                f"{interval(each.share, each.low, each.high)} change appearance: {each.verdict}, "
-                f"which is {each.base_rate:.0%} of {each.rows} {name} rows. Were kinds dealt to "
-                f"operations at random, as much would be seen with probability {each.p_value:.2f}."
+                f"{interval(each.share, each.low, each.high)} change appearance; chance, the share "
+                f"of {each.rows} {name} rows, is {each.base_rate:.0%}: {each.verdict}. Were kinds "
+                "dealt to operations at random, as much would be seen with probability "
+                f"{each.p_value:.2f}."
             )
     return said
 
@@ -184,7 +186,7 @@ def _alignment_sentence(title: str, each: Alignment) -> str:
     return (
         f"{title}: {interval(each.share, each.low, each.high)} of the {alignment.TOP} most "
         f"boosted comparable rows of a class are transforms to which training made the network "
-        f"more invariant, {each.verdict} ({each.chance:.0%})."
+        f"more invariant; by chance {each.chance:.0%}: {each.verdict}."
     )
 
 

@@ -243,7 +243,7 @@ def appearance(search: Search) -> Table:
         "first": [str(each.top) for *_, each in found],
         "appearance": [interval(each.share, each.low, each.high) for *_, each in found],
         "base rate": [f"{each.base_rate:.0%}" for *_, each in found],
-        "p over operations": [f"{each.p_value:.3f}" for *_, each in found],
+        "p": [f"{each.p_value:.3f}" for *_, each in found],
     }
     return Table(columns, left=3)
 

@@ -71,7 +71,7 @@ def test_alignment_by_hand(statistics):
     # Half of each class's two: rescale 4, rotate 3, rotate 3; of five rows two have a gap.
     assert found.share == 0.5 and found.classes == 3 and found.chance == 2 / 5
     assert (found.low, found.high) == (0.5, 0.5)
-    assert found.verdict == "more often than chance"
+    assert found.verdict == "more than chance"
     # The bars: shares 2/6 and 1/6; 1/6 three times, the gap of 0 among them.
     assert found.positive == pytest.approx(1 / 4) and found.other == pytest.approx(1 / 6)
     assert found.positive_error == pytest.approx((1 / 6) / np.sqrt(2) / np.sqrt(2))
@@ -88,7 +88,7 @@ def test_interval_is_over_classes(statistics):
     draws = np.random.default_rng(5).choice([1, 0.5, 1], (20_000, 3)).mean(axis=1)
     assert found.share == pytest.approx(5 / 6)
     assert (found.low, found.high) == pytest.approx(np.percentile(draws, (2.5, 97.5)))
-    assert found.verdict == "about as often as chance" and found.chance == 4 / 5
+    assert found.verdict == "no clear difference" and found.chance == 4 / 5
 
 
 def test_mistakes(make_statistics, statistics):

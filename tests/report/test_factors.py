@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from invariance_jax import augment, data, devices, models
 from invariance_jax.__main__ import main
+from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import results
+from invariance_jax.evaluation.driver import Driver
+from invariance_jax.evaluation.measurement import MAIN
 from invariance_jax.factors import alignment, foreground, rankings, rows, wordnet
+from invariance_jax.factors.search import SimilaritySearch
 from invariance_jax.report import factor_charts as charts
 from invariance_jax.report import factor_section, factors, load, page
 from invariance_jax.transforms import TRANSFORMS
@@ -243,7 +248,7 @@ def test_section_says_what_was_found(networks, add_search):
     share = rankings.appearance_share(searches[0].statistics, 5)
     sentence = found[0].sentences[1]
     assert f"{share.share:.0%} ({share.low:.0%} to {share.high:.0%})" in sentence
-    assert share.verdict in sentence and "56% of 9 all rows" in sentence
+    assert share.verdict in sentence and "of 9 all rows, is 56%" in sentence
     aligned = factors.align(searches[0], runs)
     assert (
         aligned.verdict in found[1].sentences[0] and f"{aligned.share:.0%}" in found[1].sentences[0]
@@ -344,13 +349,55 @@ def test_mistakes_are_named(networks, add_search, folder, capsys, tmp_path):
         assert message in error and error.count("\n") == 1, error
 
 
-def test_a_report_without_search_loads_nothing_of_it():
-    import subprocess
-    import sys
-
-    code = (
-        "import sys; from invariance_jax.commands import report\n"
-        "assert not [x for x in sys.modules if 'factor' in x.partition('invariance_jax')[2]]"
+def test_examples_are_the_images_that_were_compared(tmp_path):
+    config = ExperimentConfig().with_values(
+        data={"name": "digits", "image_size": 16, "resize_size": 16, "canvas_size": 16},
+        search={"rows": ("shear_x 9", "brightness 9"), "batch_size": 2, "seed": 3},
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
+    split, preprocess = "train[:40]", augment.get("none", size=16, resize=16)
+    source = data.from_config(config.data, split, "search.split")
+    measurement = SimilaritySearch.from_config(config)
+    model = models.from_function(lambda images: images.reshape(len(images), -1), image_size=16)
+    driver = Driver(
+        model=model,
+        measurements=[measurement],
+        source=source,
+        preprocess=preprocess,
+        canvas_size=16,
+        workers=0,
+        mesh=devices.make_mesh(),
+        per_device_batch_size=4,
+        memory=2**30,
+        shard_size=512,
+        description="",
+    )
+    ((_, found),) = driver.run()
+    main = measurement.datasets(found, driver.images)[MAIN]
+    attrs = dict.fromkeys(("model", "augmentation", "parameters_sha256"), "m")
+    attrs |= {
+        "config": config.to_json(),
+        "split": split,
+        "dataset": "digits",
+        "seed": 0,
+        "steps": 0,
+    }
+    results.write(main.assign_attrs(attrs), tmp_path / "similarity_search/0.nc")
+    (search,) = factors.read([tmp_path / "similarity_search/0.nc"])
+    images, titles = factor_section.examples(search)
+    assert images.shape == (2, 3, 16, 16, 3) and images.min() >= 0 and images.max() <= 1
+    order = rankings.order(search.statistics, over_classes=True)[0]
+    labels = search.statistics["row"].values[order]
+    for shown, title, label, best in zip(images, titles, labels, ("max", "min"), strict=True):
+        first, second, changed = shown.reshape(3, -1)
+        change = cosine(first, changed) - cosine(first, second)
+        stored = getattr(search.data["change"].sel(row=label), best)()
+        assert change == pytest.approx(float(stored), abs=2e-3)
+        name = label.replace("_", " ")
+        assert title == f"{name}\n{float(stored):+.2f}".replace("-", "\N{MINUS SIGN}")
+    search.data["image1"].values[:] = "elsewhere"
+    with pytest.raises(UserError, match="knows the image 'elsewhere', which digits"):
+        factor_section.examples(search)
+
+
+def cosine(first, second):
+    return first @ second / np.linalg.norm(first) / np.linalg.norm(second)
