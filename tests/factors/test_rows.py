@@ -90,7 +90,7 @@ def test_rows_with_the_same_effect_do_the_same_to_an_image_and_others_do_not():
 
 
 def test_only_operations_with_two_directions_have_a_sign():
-    assert rows.SIGNED == set(AUTOAUGMENT) - WITHOUT_SIGN
+    assert set(AUTOAUGMENT) - WITHOUT_SIGN == rows.SIGNED
     for name, each in AUTOAUGMENT.items():
         row = Row((Step(name, 7),))
         plus, minus = row.apply(IMAGE, PLUS), row.apply(IMAGE, MINUS)

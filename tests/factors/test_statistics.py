@@ -25,7 +25,11 @@ def plain(change, similarity):
 
     def std(values):
         centre = mean(values)
-        return math.sqrt(mean([(each - centre) * (each - centre) for each in values])) if values else math.nan
+        return (
+            math.sqrt(mean([(each - centre) * (each - centre) for each in values]))
+            if values
+            else math.nan
+        )
 
     boosts = [each for each in change if each > 0]
     decreases = [each for each in change if each < 0]
