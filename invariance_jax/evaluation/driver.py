@@ -120,16 +120,16 @@ class Driver:
         # A small set fills no large batch.
         most = -(-max(len(shard.positions) for shard in shards) // self._local.size)
 
-        def divided(largest_pass: int) -> tuple[int, list[list[walk.Walk]]]:
-            return walk.batches(
+        def size(largest_pass: int) -> int:
+            return walk.batch_size(
                 shards,
                 devices=self._local.size,
                 largest_pass=min(largest_pass, most),
                 together=self._together,
             )
 
-        program, largest_pass = self._fitting(lambda largest: divided(largest)[0])
-        return program, divided(largest_pass)[1]
+        program, largest_pass = self._fitting(size)
+        return program, walk.batches(shards, size(largest_pass))
 
     def _fitting(self, batch_size: Callable[[int], int]) -> tuple[Callable[..., Any], int]:
         """The compiled program, and the images of its largest forward pass on one device."""

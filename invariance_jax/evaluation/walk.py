@@ -119,10 +119,8 @@ def _along_cycles(permutation: Int[np.ndarray, " image"]) -> Int[np.ndarray, " i
     return np.array(order)
 
 
-def batches(
-    shards: list[Walk], *, devices: int, largest_pass: int, together: int = 1
-) -> tuple[int, list[list[Walk]]]:
-    """Divides the rows of shards into batches of one shape, hardly any place of which stays empty.
+def batch_size(shards: list[Walk], *, devices: int, largest_pass: int, together: int = 1) -> int:
+    """Says how large batches are to be, so that hardly any place in them stays empty.
 
     Args:
         shards: From `walks` or `walks_of_groups`.
@@ -131,24 +129,32 @@ def batches(
         together: Images of a group, which one device sees.
 
     Returns:
-        Images of a batch, and the batches of each shard. The last batch of a shard repeats its last
-        row, not measured, until it is full.
+        Images of a batch.
     """
     longest = max(len(shard.positions) for shard in shards) // together
     count = -(-longest // (max(1, largest_pass // together) * devices))
-    size = together * devices * -(-longest // (count * devices))
+    return together * devices * -(-longest // (count * devices))
+
+
+def batches(shards: list[Walk], size: int) -> list[list[Walk]]:
+    """Divides the rows of shards into batches of one shape.
+
+    Args:
+        shards: From `walks` or `walks_of_groups`.
+        size: Images of a batch, from `batch_size`.
+
+    Returns:
+        The batches of each shard. The last batch of a shard repeats its last row, not measured,
+        until it is full.
+    """
     found = []
     for shard in shards:
-        rows = -(-len(shard.positions) // size) * size
-        fill = rows - len(shard.positions)
-        positions, numbers = (
-            np.pad(each, (0, fill), mode="edge") for each in (shard.positions, shard.numbers)
+        rows = np.arange(-(-len(shard.positions) // size) * size)
+        there = np.minimum(rows, len(shard.positions) - 1)
+        measured = shard.measured[there] & (rows == there)
+        parts = (
+            each.reshape(-1, size)
+            for each in (shard.positions[there], measured, shard.numbers[there])
         )
-        measured = np.pad(shard.measured, (0, fill))
-        found.append(
-            [
-                Walk(*(each[start : start + size] for each in (positions, measured, numbers)))
-                for start in range(0, rows, size)
-            ]
-        )
-    return size, found
+        found.append([Walk(*each) for each in zip(*parts, strict=True)])
+    return found

@@ -3,5 +3,5 @@
 The functions here work on arrays, of embeddings from any model; `search` measures a data set.
 """
 
-from invariance_jax.factors.rows import Row
+from invariance_jax.factors.rows import Row, signs
 from invariance_jax.factors.statistics import changes, pairs, statistics
