@@ -34,6 +34,11 @@ def test_ties_go_to_the_other_measure_and_then_to_the_order_of_the_search(statis
     assert labels(statistics, rankings.order(statistics, "percent_change")) == [first, second]
 
 
+def test_what_is_no_number_comes_last(make_statistics):
+    table = make_statistics(("rotate 3", "invert 3"), [[0, 0]], [[np.nan, -0.1]])
+    np.testing.assert_array_equal(rankings.order(table, "percent_change"), [[1, 0]])
+
+
 def test_over_classes_the_means_are_ranked(statistics):
     # Means .5 (of one class), .55, .55, .6, .1.
     ranking = rankings.order(statistics, over_classes=True)

@@ -76,22 +76,22 @@ def test_several_ways_up():
 @pytest.fixture
 def nltk(tmp_path, monkeypatch):
     """NLTK's reader, of Debian's nouns."""
-    package = pytest.importorskip("nltk")
-    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+    reader = pytest.importorskip("nltk.corpus.reader.wordnet").WordNetCorpusReader
+    import nltk.data
 
     if not (WORDNET / "data.noun").is_file():
         pytest.skip("Debian's wordnet-base is not installed")
     folder = tmp_path / "corpora/wordnet"
     folder.mkdir(parents=True)
-    for name in WordNetCorpusReader._FILES:  # those of other words stay empty
+    for name in reader._FILES:  # those of other words stay empty
         (folder / name).touch()
     for name in ("data.noun", "index.noun"):
         shutil.copy(WORDNET / name, folder)
     (folder / "data.adj").write_text("  1 WordNet 3.0 Copyright\n")
     (folder / "lexnames").write_text("".join(f"{i:02} name{i} 1\n" for i in range(45)))
     # NLTK reads no folder that its list does not have.
-    monkeypatch.setattr(package.data, "path", [str(tmp_path)])
-    return WordNetCorpusReader(str(folder), None)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    return reader(str(folder), None)
 
 
 @pytest.mark.filterwarnings("ignore")
