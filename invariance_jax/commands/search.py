@@ -1,5 +1,6 @@
 """`search`: what varies within each class of a data set, as a run or a file of weights sees it."""
 
+import pathlib
 from collections.abc import Sequence
 
 from invariance_jax import distributed
@@ -32,7 +33,7 @@ def run(argv: Sequence[str]) -> None:
         argv: Its flags.
     """
     paths = measure(argv, usage=_USAGE, make=_measurements, split_field="search.split")
-    for path in paths:
+    for path in filter(pathlib.Path.exists, paths):  # not of what is left out
         distributed.say(f"{path} and {path.with_suffix('.csv').name}")
 
 
