@@ -21,6 +21,7 @@ PACKAGES = ["invariance_jax"] + [
         "data",
         "training",
         "evaluation",
+        "factors",
         "report",
         "commands",
         "configs",
@@ -41,7 +42,10 @@ setup(
         "invariance_jax.configs": "configs",
         "invariance_jax.configs.sweeps": "configs/sweeps",
     },
-    package_data={"invariance_jax.report": ["*.html", "*.css", "*.mplstyle"]},
+    package_data={
+        "invariance_jax.factors": ["data/*"],
+        "invariance_jax.report": ["*.html", "*.css", "*.mplstyle"],
+    },
     # Lower bounds are versions that the tests have run with.
     install_requires=[
         "absl-py>=2.5",

@@ -26,8 +26,7 @@ def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
     model, weights, crops, *_ = [*argument.split(","), "", ""]
     if argument.count(",") > 2 or crops not in ("", "crops"):
         raise UserError(
-            f"the argument of configs/evaluate.py is {argument!r}; expected MODEL,WEIGHTS or "
-            "MODEL,WEIGHTS,crops"
+            f"the argument is {argument!r}; expected MODEL,WEIGHTS or MODEL,WEIGHTS,crops"
         )
     config = imagenet_base.get_config()
     config.model.name = model

@@ -19,6 +19,8 @@ usage: invariance-jax COMMAND [--flag=value ...]
   prepare      prepare ImageNet or another data set, once, with TensorFlow
   train        train one config, or go on with it
   evaluate     measure accuracy and invariance of a trained run
+  search       find what varies within each class, as a model sees it
+  factors      rank what a search found; alignment with invariance, WordNet, foreground
   compare      table several result files beside each other
   report       draw one page from the results of any number of runs
   export       write a run's weights as a safetensors file with torch's names
@@ -26,7 +28,10 @@ usage: invariance-jax COMMAND [--flag=value ...]
 `invariance-jax COMMAND --help` explains each, `invariance-jax --version` says which this is.
 """
 
-_COMMANDS = ("quickstart", "prepare", "train", "evaluate", "compare", "report", "export")
+_COMMANDS = (
+    *("quickstart", "prepare", "train", "evaluate", "search"),
+    *("factors", "compare", "report", "export"),
+)
 # Only training saves when SIGTERM comes to one of several processes; the others simply end.
 _TRAINING = ("train", "quickstart")
 # A wrong flag, field or path; the same as a shell's own usage errors.

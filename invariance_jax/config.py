@@ -220,6 +220,35 @@ class EvalConfig(Section):
     """Seed of the permutation behind the baseline, and of random test-time crops."""
 
 
+_SEARCH, _CHECKS = "similarity_search", "similarity_checks"
+
+
+class SearchConfig(Section):
+    """The similarity search, for what varies between the images of a class."""
+
+    split: str = measurement("train", _SEARCH)
+    """Split whose images are paired within each class, in TFDS notation."""
+    rows: tuple[str, ...] = measurement(("all",), _SEARCH)
+    """What is tried: "all" (the paper's 63 rows), "distinct" (47 of them: no copies, none that
+    changes nothing), "sub_policies" (49 sequences of two), an operation of `AUTOAUGMENT` for its
+    ten indices (`brightness`), or rows (`'rotate 4'`, `'posterize 5 + rotate 4'`)."""
+    features: Literal["embedding", "logits"] = measurement("embedding", _SEARCH, _CHECKS)
+    """Whose similarity is measured."""
+    batch_size: Whole = measurement(32, _SEARCH, ge=2)
+    """Consecutive images of a class of which the first half is paired with the second; even. 2
+    pairs neighbours, and suits small classes. An incomplete last batch is dropped."""
+    pairs_per_class: Whole = measurement(1000, _SEARCH, ge=1)
+    """Most pairs of a class, rounded up to whole batches."""
+    seed: Whole = measurement(0, _SEARCH, _CHECKS, ge=0)
+    """Of the signs of operations and of the angles and pairs of classes of the checks."""
+    checks_split: str = measurement("validation", _CHECKS)
+    """Split on which the similarity itself is checked; empty to leave that out."""
+    checks_pairs: Whole = measurement(100, _CHECKS, ge=1)
+    """Most pairs of a class, and of two classes, in the checks."""
+    checks_class_pairs: Whole = measurement(1000, _CHECKS, ge=1)
+    """Most pairs of classes in the checks, drawn at random."""
+
+
 class MeshConfig(Section):
     """The devices."""
 
@@ -246,6 +275,7 @@ class ExperimentConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+    search: SearchConfig = SearchConfig()
     mesh: MeshConfig = MeshConfig()
 
     def training_label(self, steps: int) -> str:

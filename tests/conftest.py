@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("seeded")
 
 
 # Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
-_QUICKLY = {"commands", "evaluation", "launch", "report", "training"}
+_QUICKLY = {"commands", "evaluation", "factors", "launch", "report", "training"}
 _QUICKLY |= {"test_config_files", "test_docs", "test_imports"}
 _BUSY = {"test_photos"}  # these compute more than they compile
 

@@ -17,8 +17,9 @@ MODULES = sorted(
 )
 
 
-def test_the_library_page_runs():
-    found = doctest.testfile(str(DOCS / "library.md"), module_relative=False)
+@pytest.mark.parametrize("page", ["library", "factors"])
+def test_pages_for_notebooks_run(page):
+    found = doctest.testfile(str(DOCS / f"{page}.md"), module_relative=False)
     assert found.attempted > 10 and not found.failed
 
 

@@ -20,7 +20,8 @@ ORDER = {
     "models": (BASE, "transforms"),
     "data": (BASE,),
     "evaluation": (BASE, "transforms", "augment", "models", "data"),
-    "report": (BASE, "transforms", "augment", "data", "evaluation"),
+    "factors": (BASE, "transforms", "augment", "models", "data", "evaluation"),
+    "report": (BASE, "transforms", "augment", "data", "evaluation", "factors"),
     "training": (BASE, "transforms", "augment", "models", "data", "evaluation"),
 }
 ORDER["commands"] = tuple(ORDER)
@@ -71,6 +72,17 @@ def test_imports_point_one_way(name):
 def test_no_module_imports_itself_through_others():
     graph = {name: imported(path, KNOWN, everywhere=False) for name, path in KNOWN.items()}
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(KNOWN)
+
+
+def test_a_report_without_a_search_loads_nothing_of_the_factors():
+    wanted, found = {"invariance_jax.commands.report"}, set()
+    while wanted:
+        found |= wanted
+        wanted = {
+            other for name in wanted for other in imported(KNOWN[name], KNOWN, everywhere=False)
+        } - found
+    assert "invariance_jax.report.page" in found
+    assert not [name for name in found if "factor" in name]
 
 
 def test_functions_of_arrays_know_no_models_and_no_files():

@@ -2,7 +2,7 @@
 
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 from jax.sharding import Mesh
@@ -12,6 +12,7 @@ from invariance_jax.commands import parsing
 from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.evaluate import evaluate
+from invariance_jax.evaluation.measurement import Measurement
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.fields import differences
 from invariance_jax.training import workdir
@@ -40,6 +41,30 @@ def run(argv: Sequence[str]) -> None:
     Args:
         argv: Its flags.
     """
+    measure(argv, usage=_USAGE, make=make_measurements, split_field="eval.split")
+
+
+def measure(
+    argv: Sequence[str],
+    *,
+    usage: str,
+    make: Callable[[ExperimentConfig], list[Measurement]],
+    split_field: str,
+) -> list[pathlib.Path]:
+    """Measures the network that flags name, and writes what was found.
+
+    Args:
+        argv: The flags.
+        usage: The command's help.
+        make: Makes what is measured.
+        split_field: The config's field with the split whose classes an untrained network has.
+
+    Returns:
+        Where the result of each measurement stands, if it could be measured.
+
+    Raises:
+        UserError: A flag, a field, the run or the weights cannot be used; or as `write`.
+    """
 
     def define(values: flags.FlagValues) -> None:
         parsing.define_run(values)
@@ -52,7 +77,7 @@ def run(argv: Sequence[str]) -> None:
         folder = _workdir_of(argv)
         of_file = any(word.lstrip("-").partition("=")[0] == "config" for word in argv)
         stored = workdir.read_config(folder) if folder and not of_file else None
-        parsed = parsing.parse(argv, usage=_USAGE, define=define, config=stored or "")
+        parsed = parsing.parse(argv, usage=usage, define=define, config=stored or "")
         parsing.required(parsed, "workdir", "DIR")
         values, config = parsed.flags, parsing.required(parsed, "config", "FILE")
         if stored:
@@ -62,10 +87,10 @@ def run(argv: Sequence[str]) -> None:
                 "config.model.weights is empty, so that there is nothing to measure; give a file "
                 "of weights, or --untrained, or leave --config out to measure the run in --workdir"
             )
-        make_measurements(config)
+        measurements = make(config)
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
         if values.untrained or not stored:
-            model, steps, seconds = initial(config), 0, 0.0
+            model, steps, seconds = initial(config, split_field), 0, 0.0
         else:
             found = workdir.load_run(folder, best=values.checkpoint == "best")
             kind, options = spec.parse(config.model.name)
@@ -77,14 +102,25 @@ def run(argv: Sequence[str]) -> None:
             )
             steps, seconds = found.step, found.seconds
     distributed.say(distributed.device_map(mesh))
-    write(model, config, folder, mesh, steps=steps, seconds=seconds, overwrite=values.overwrite)
+    write(
+        model,
+        config,
+        folder,
+        mesh,
+        steps=steps,
+        seconds=seconds,
+        overwrite=values.overwrite,
+        measurements=measurements,
+    )
+    return [folder / each.name / f"{result_name(config, steps)}.nc" for each in measurements]
 
 
-def initial(config: ExperimentConfig) -> models.Model:
+def initial(config: ExperimentConfig, split_field: str = "eval.split") -> models.Model:
     """The network before its first step.
 
     Args:
         config: The run's config.
+        split_field: The field with the split whose classes it has, without "config.".
 
     Returns:
         The network with the weights of `config.model.weights`, or as the seed draws it.
@@ -94,7 +130,9 @@ def initial(config: ExperimentConfig) -> models.Model:
     """
     file, classes = config.model.weights, None
     if not file:
-        classes = data.from_config(config.data, config.eval.split, "eval.split").num_classes
+        section, field = split_field.split(".")
+        split = getattr(getattr(config, section), field)
+        classes = data.from_config(config.data, split, split_field).num_classes
     try:
         return models.load_model(
             config.model.name,
@@ -117,6 +155,7 @@ def write(
     steps: int,
     seconds: float,
     overwrite: bool = False,
+    measurements: Sequence[Measurement] | None = None,
 ) -> None:
     """Measures a network and writes what was found.
 
@@ -128,6 +167,7 @@ def write(
         steps: Steps taken; 0 for an untrained network.
         seconds: Time of training.
         overwrite: Whether a result file of another measurement may be replaced.
+        measurements: What is measured; by default what `config.eval` asks for.
 
     Raises:
         UserError: As `evaluation.evaluate`.
@@ -147,6 +187,7 @@ def write(
         name=result_name(config, steps),
         attributes=attributes,
         mesh=mesh,
+        measurements=measurements,
         overwrite=overwrite,
     )
 
@@ -158,8 +199,8 @@ def _check_same_training(
         if path in TRAINED_FIELDS:
             raise UserError(
                 f"--config.{path} is {here!r}, but {folder} was trained with {there!r}; evaluate "
-                "can change what is measured and how (config.eval.*, config.data.*, "
-                "config.mesh.*), not what was trained"
+                "can change what is measured and how (config.eval.*, config.search.*, "
+                "config.data.*, config.mesh.*), not what was trained"
             )
 
 

@@ -210,6 +210,18 @@ def define_run(values: flags.FlagValues) -> None:
     )
 
 
+def define_boxes(values: flags.FlagValues) -> None:
+    """Defines the flags that say where objects are: `--boxes` and `--boxes_image_size`.
+
+    Args:
+        values: The command's flags.
+    """
+    what = "boxes of objects (CSV, or a folder CLASS/*.xml as ImageNet's), or masks (CLASS/*.png)"
+    flags.DEFINE_string("boxes", None, what, flag_values=values)
+    what = "side of all images of a CSV file of boxes, in pixels"
+    flags.DEFINE_float("boxes_image_size", None, what, 1, flag_values=values)
+
+
 def required(parsed: Parsed, name: str, example: str) -> Any:
     """Reads a flag that has no default, or the config.
 

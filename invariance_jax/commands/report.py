@@ -13,11 +13,12 @@ from invariance_jax.errors import UserError
 from invariance_jax.report import examples, load, page, summaries, tables
 
 _USAGE = """\
-usage: invariance-jax report DIR [DIR ...] [--output=DIR]
+usage: invariance-jax report DIR [DIR ...] [--output=DIR] [--boxes=PATH]
 
-Reads invariance/*.nc and accuracy/*.nc of every DIR (workdirs of evaluated runs, or of quickstart;
-of the first version accuracy.csv) and writes report.html and figures/ to --output, by default the
-first DIR. Runs are told apart by the fields in which their configs differ.
+Reads invariance/*.nc, accuracy/*.nc and similarity_search/*.nc of every DIR (workdirs of evaluated
+runs, or of quickstart; of the first version accuracy.csv) and writes report.html and figures/ to
+--output, by default the first DIR. Runs are told apart by the fields in which their configs differ.
+With --boxes, boxes of objects or masks, it shows how the foreground varies.
 """
 
 
@@ -30,24 +31,36 @@ def run(argv: Sequence[str]) -> None:
 
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("output", None, "where the page goes", flag_values=values)
+        parsing.define_boxes(values)
 
     values, _, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
     if not arguments:
         raise UserError("no folder given; expected report DIR [DIR ...]")
     folders = [parsing.existing_folder(each, "report's argument") for each in arguments]
     output = pathlib.Path(values.output).expanduser() if values.output else folders[0]
-    write(folders, output)
+    boxes = pathlib.Path(values.boxes).expanduser() if values.boxes else None
+    write(folders, output, boxes=boxes, image_size=values.boxes_image_size)
 
 
-def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
+def write(
+    folders: Sequence[pathlib.Path],
+    output: pathlib.Path,
+    *,
+    boxes: pathlib.Path | None = None,
+    image_size: float | None = None,
+) -> None:
     """Writes the page and prints its tables.
 
     Args:
         folders: Where the results are.
         output: Where the page goes.
+        boxes: Boxes of objects or masks, as `factors.foreground.read` takes them.
+        image_size: Side of the images of a CSV file of boxes, in pixels.
     """
     found = load.read(folders)
-    notes, example = [], None
+    notes, example, blocks = [], None, []
+    if found.searches or boxes:
+        blocks = _factors(found, boxes, image_size, notes)
     if found.accuracy:
         print(f"\n{tables.accuracy(found.accuracy).to_text()}")
     if found.runs:
@@ -60,6 +73,28 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
             notes.append(f"no picture of the transforms: {error}")
     for problem in (*found.problems, *notes):
         print(f"invariance-jax: {problem}", file=sys.stderr)
-    command = shlex.join(["invariance-jax", "report", *map(str, folders), f"--output={output}"])
-    path = page.write(found, output, example=example, notes=notes, command=command)
+    words = ["invariance-jax", "report", *map(str, folders), f"--output={output}"]
+    words += [f"--boxes={boxes}"] if boxes else []
+    words += [f"--boxes_image_size={image_size:g}"] if image_size else []
+    command = shlex.join(words)
+    path = page.write(found, output, example=example, factors=blocks, notes=notes, command=command)
     print(f"\nreport: {path}")
+
+
+def _factors(
+    found: load.Results, boxes: pathlib.Path | None, image_size: float | None, notes: list[str]
+) -> list[page.Block]:
+    """The section on factors of variation; what it needs is loaded only where there is one."""
+    from invariance_jax.factors import foreground
+    from invariance_jax.report import factor_section, factors
+
+    read = (str(boxes), foreground.read(boxes, image_size)) if boxes else None
+    searches, pairs = factors.read(found.searches, found.runs), {}
+    for search in searches:
+        print(f"\n{search.scope}\n{factors.ranking(search).to_text()}")
+        print(f"\n{factors.appearance(search).to_text()}")
+        try:
+            pairs[search.title] = factor_section.examples(search)
+        except Exception as error:  # whatever a data set raises: the page does without them
+            notes.append(f"no pictures of pairs for {search.title}: {error}")
+    return list(factor_section.blocks(searches, found.runs, pairs=pairs, boxes=read))

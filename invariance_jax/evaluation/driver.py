@@ -90,6 +90,20 @@ class Driver:
         return pairs[0] if pairs else None
 
     @functools.cached_property
+    def _together(self) -> int:
+        """Images that one device must see beside each other."""
+        return max(each.together for each in self.measurements)
+
+    def _walks(self) -> list[walk.Walk]:
+        """The shards; a measurement of groups of images says which, and is taken alone."""
+        if self._together == 1:
+            return walk.walks(len(self.source), self.shard_size, self.permutation)
+        if len(self.measurements) > 1:
+            raise ValueError("a measurement of groups of images shares no run with others")
+        order = self.measurements[0].order(self.source)
+        return walk.walks_of_groups(order, self._together, self.shard_size)
+
+    @functools.cached_property
     def images(self) -> Images:
         """Names and labels, which the source has without decoding."""
         labels = self.source.labels()
@@ -102,17 +116,20 @@ class Driver:
     @functools.cached_property
     def plan(self) -> tuple[Callable[..., Any], list[list[walk.Walk]]]:
         """The compiled program and every shard's batches."""
-        shards = walk.walks(len(self.source), self.shard_size, self.permutation)
+        shards = self._walks()
         # A small set fills no large batch.
         most = -(-max(len(shard.positions) for shard in shards) // self._local.size)
 
-        def divided(largest_pass: int) -> tuple[int, list[list[walk.Walk]]]:
-            return walk.batches(
-                shards, devices=self._local.size, largest_pass=min(largest_pass, most)
+        def size(largest_pass: int) -> int:
+            return walk.batch_size(
+                shards,
+                devices=self._local.size,
+                largest_pass=min(largest_pass, most),
+                together=self._together,
             )
 
-        program, largest_pass = self._fitting(lambda largest: divided(largest)[0])
-        return program, divided(largest_pass)[1]
+        program, largest_pass = self._fitting(size)
+        return program, walk.batches(shards, size(largest_pass))
 
     def _fitting(self, batch_size: Callable[[int], int]) -> tuple[Callable[..., Any], int]:
         """The compiled program, and the images of its largest forward pass on one device."""
@@ -204,8 +221,8 @@ class Driver:
                 very measurement; None keeps everything in memory.
 
         Returns:
-            Every measurement with its arrays over all images, in the source's order. With shards,
-            None in all processes but the first.
+            Every measurement with its arrays over all images, in the source's order, or over all
+            groups of images. With shards, None in all processes but the first.
 
         Raises:
             UserError: Something is not finite (the image is named), memory is too small, or the
@@ -214,12 +231,17 @@ class Driver:
         variables = self.model.variables if variables is None else variables
         variables = devices.replicated_copy(variables, self.mesh, self._local)
         program, batches = self.plan
-        positions_of = [
-            np.concatenate([each.positions[each.measured] for each in shard]) for shard in batches
+        measured = [
+            {
+                name: np.concatenate([getattr(each, name)[each.measured] for each in shard])
+                for name in ("positions", "numbers")
+            }
+            for shard in batches
         ]
+        numbers_of = [shard["numbers"] for shard in measured]
         missing = {
             each.name: set(
-                range(len(batches)) if shards is None else shards[each.name].missing(positions_of)
+                range(len(batches)) if shards is None else shards[each.name].missing(numbers_of)
             )
             for each in self.measurements
         }
@@ -227,14 +249,15 @@ class Driver:
         devices.barrier("shards looked at")
         wanted = sorted(set().union(*missing.values()))
         mine = wanted[jax.process_index() :: jax.process_count()]
+        # Read before the bar of the images is shown: they have one of their own.
+        names_of_all = self.images.names if mine else []
         kept: dict[str, list[Found]] = {each.name: [] for each in self.measurements}
         for shard, found in self._shards(program, variables, batches, mine):
-            positions = positions_of[shard]
-            names = [self.images.names[position] for position in positions]
+            names = [names_of_all[position] for position in measured[shard]["positions"]]
             for each in self.measurements:
                 each.check(found[each.name], names)
             for each in self.measurements:
-                arrays = {POSITIONS: positions, **found[each.name]}
+                arrays = {POSITIONS: numbers_of[shard], **found[each.name]}
                 if shards is None:
                     kept[each.name].append(arrays)
                 elif shard in missing[each.name]:
@@ -347,9 +370,8 @@ class Driver:
         """What all processes found, each of which may have had no shard."""
         if jax.process_count() == 1:
             return mine
-        shapes, _ = jax.eval_shape(
-            self._program(1), self.model.variables, self._abstract(self._local.size), self._last
-        )
+        smallest = self._abstract(self._together * self._local.size)
+        shapes, _ = jax.eval_shape(self._program(1), self.model.variables, smallest, self._last)
         nothing = {
             POSITIONS: np.zeros(0, np.int64),
             **{

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import xarray as xr
@@ -33,6 +33,7 @@ def evaluate(
     name: str,
     attributes: Mapping[str, Any],
     mesh: Mesh,
+    measurements: Sequence[Measurement] | None = None,
     overwrite: bool = False,
     announce: Callable[[str], object] = distributed.say,
 ) -> None:
@@ -49,6 +50,7 @@ def evaluate(
         attributes: The network's identity, for the files: "model", "augmentation", "seed",
             "steps", "seconds", "config".
         mesh: The devices.
+        measurements: What to measure; by default what `config.eval` asks for.
         overwrite: Whether a result file of another measurement may be replaced.
         announce: Takes what was found as soon as it is written.
 
@@ -57,29 +59,32 @@ def evaluate(
     """
     fingerprint = results.fingerprint(devices.to_host(model.variables))
     common = {**attributes, "dataset": config.data.name, "parameters_sha256": fingerprint}
-    by_split: dict[str, list[Measurement]] = {}
-    for each in make_measurements(config):
-        by_split.setdefault(each.split_of(config), []).append(each)
+    wanted = make_measurements(config) if measurements is None else measurements
+    # One pass for all that look at every image; one each for those that look at groups.
+    runs: dict[tuple[str, str], list[Measurement]] = {}
+    for each in wanted:
+        groups = each.name if each.together > 1 else ""
+        runs.setdefault((each.split_of(config), groups), []).append(each)
     # All are opened before the first is measured: mistakes come before work.
     sources = {
-        split: data.from_config(config.data, split, measurements[0].split_field)
-        for split, measurements in by_split.items()
+        run: data.from_config(config.data, run[0], together[0].split_field)
+        for run, together in runs.items()
     }
-    for split, measurements in by_split.items():
-        _check_enough(config, sources[split], measurements)
-    for split, measurements in by_split.items():
-        source = sources[split]
-        paths = {each.name: output / each.name / f"{name}.nc" for each in measurements}
+    for run, together in runs.items():
+        _check_enough(config, sources[run], together)
+    for run, together in runs.items():
+        split, source = run[0], sources[run]
+        paths = {each.name: output / each.name / f"{name}.nc" for each in together}
         network = {"parameters_sha256": fingerprint, "config.model.name": config.model.name}
         if config.data.name == data.FOLDER:  # which folder it was, the config does not say
             names = "\n".join(source.names())
             network["names_sha256"] = hashlib.sha256(names.encode()).hexdigest()
         identities = {
             each.name: network | configs.identity(config, each.name) | each.identity()
-            for each in measurements
+            for each in together
         }
         missing = []
-        for each in measurements:
+        for each in together:
             reason = _left_out(each, model, source)
             if reason:
                 announce(f"{each.name} is left out: {reason}")
@@ -143,6 +148,8 @@ def _check_enough(
                 f"{len(source)} images; expected at least {each.least_images}, because "
                 f"{each.name} compares different images"
             )
+        if each.together > 1:
+            each.order(source)
 
 
 def _left_out(measurement: Measurement, model: Model, source: data.Source) -> str:

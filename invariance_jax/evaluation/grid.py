@@ -30,6 +30,7 @@ from invariance_jax.evaluation.measurement import (
     Measurement,
     Network,
     Seen,
+    in_passes,
     preprocessing,
     refuse_not_finite,
     to_bytes,
@@ -181,11 +182,7 @@ class Invariance(Measurement):
         """
         z, batch = self._vectors(seen.features), seen.image.shape[0]
         points = _points(self.computed, self.transforms)
-        # Where all images are fewer than a forward pass bears, it takes several points of each.
-        passes = -(-len(points[0]) // max(1, network.largest_pass // batch))
-        at_once = -(-len(points[0]) // passes)
-        padded = np.minimum(np.arange(passes * at_once), len(points[0]) - 1)
-        chosen = jax.tree.map(lambda each: jnp.asarray(each[padded]).reshape(-1, at_once), points)
+        chosen = in_passes(points, batch, network.largest_pass)
         # The magnitude is not mapped over: what depends on it alone (weights, indices) is computed
         # once and shared by the batch.
         branches = [
@@ -210,7 +207,7 @@ class Invariance(Measurement):
             changed = jnp.max(jnp.abs(shown - as_they_are), axis=(2, 3, 4)) > _UNCHANGED
             logits, features = network.apply(shown.reshape(-1, *shown.shape[2:]))
             z_transformed = [
-                jnp.where(changed[..., None], each.reshape(at_once, *own.shape), own[None])
+                jnp.where(changed[..., None], each.reshape(-1, *own.shape), own[None])
                 for each, own in zip(self._vectors(features), z, strict=True)
             ]
             found = {
@@ -218,7 +215,7 @@ class Invariance(Measurement):
                 "baseline": _distances([each[None] for each in previous], z_transformed),
             }
             if logits is not None:
-                logits = logits.reshape(at_once, batch, -1)
+                logits = logits.reshape(*changed.shape, -1)
                 label = jnp.broadcast_to(seen.label, logits.shape[:2])
                 flip = metrics.prediction_flip(plain["prediction"][None], logits)
                 found["flip"] = changed & flip

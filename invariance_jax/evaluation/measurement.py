@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int, UInt8
 
-from invariance_jax import augment
+from invariance_jax import augment, data
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
@@ -98,6 +98,7 @@ class Measurement(abc.ABC):
         needs_scores: Whether it is left out where the network does not classify.
         split_field: The config's field that says on which images, without "config.".
         least_images: How many images it takes.
+        together: How many images are a group, and measured as one; see `order`.
         matrices: Names of arrays [batch, row, length] of `step` that are too large for memory; the
             dataset is given `Matrix` objects instead.
     """
@@ -107,6 +108,7 @@ class Measurement(abc.ABC):
     needs_scores: bool = False
     split_field: str = "eval.split"
     least_images: int = 1
+    together: int = 1
     matrices: frozenset[str] = frozenset()
 
     @classmethod
@@ -142,6 +144,21 @@ class Measurement(abc.ABC):
         """
         section, field = self.split_field.split(".")
         return getattr(getattr(config, section), field)
+
+    def order(self, source: data.Source) -> Int[np.ndarray, " image"]:
+        """Says which images are looked at where a measurement is of groups of them.
+
+        Args:
+            source: The images.
+
+        Returns:
+            Positions, group after group, `together` of them each. `step` is shown whole groups,
+            and what it gives for the last image of a group is the group's.
+
+        Raises:
+            UserError: The source has no such groups.
+        """
+        raise NotImplementedError
 
     def permutation(self, images: int) -> Int[np.ndarray, " image"] | None:
         """Pairs the images, if the measurement compares different ones.
@@ -184,8 +201,8 @@ class Measurement(abc.ABC):
         """Labels what was found.
 
         Args:
-            found: The arrays of `step` over all images, in the source's order.
-            images: The images.
+            found: The arrays of `step` over all images, in the source's order; or over all groups.
+            images: The images of the source.
 
         Returns:
             The dataset of the result file, under `MAIN`, and those of its groups by name.
@@ -309,6 +326,28 @@ class Matrix:
         found = np.empty((len(order), self.parts[0].shape[2]), self.parts[0].dtype)
         found[order] = np.concatenate([part[number] for part in self.parts])
         return found
+
+
+def in_passes(points: Any, images: int, largest_pass: int) -> Any:
+    """Divides what is done to a batch of images one after another into forward passes.
+
+    Where the images are fewer than a pass bears, it takes several points of each.
+
+    Args:
+        points: A pytree of arrays [point, ...], at least one point.
+        images: Images of the batch.
+        largest_pass: Images that one pass may take.
+
+    Returns:
+        The same as [pass, points at once, ...]; the last point is repeated to fill the last pass.
+    """
+    count = len(jax.tree.leaves(points)[0])
+    passes = -(-count // max(1, largest_pass // images))
+    at_once = -(-count // passes)
+    padded = np.minimum(np.arange(passes * at_once), count - 1)
+    return jax.tree.map(
+        lambda x: jnp.asarray(x[padded]).reshape(passes, at_once, *x.shape[1:]), points
+    )
 
 
 def to_bytes(images: Float[Array, "*batch height width 3"]) -> Float[Array, "..."]:

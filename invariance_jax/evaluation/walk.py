@@ -19,11 +19,14 @@ class Walk:
     Attributes:
         positions: Position of each row's image in the source.
         measured: False for the rows that are there for the row after them only: the image before
-            the shard's first, and the last image of a cycle before its first.
+            the shard's first, and the last image of a cycle before its first; and for all images
+            of a group but its last.
+        numbers: Where each row's result goes: the image's position, or the number of its group.
     """
 
     positions: Int[np.ndarray, " row"]
     measured: Bool[np.ndarray, " row"]
+    numbers: Int[np.ndarray, " row"]
 
 
 def pairing(images: int, seed: int) -> Int[np.ndarray, " image"]:
@@ -76,8 +79,31 @@ def walks(
             breaks = np.flatnonzero(~comes_after)
             measured = np.insert(measured, breaks, False)
             part = np.insert(part, breaks, before[part[breaks]])
-        found.append(Walk(part, measured))
+        found.append(Walk(part, measured, part))
     return found
+
+
+def walks_of_groups(order: Int[np.ndarray, " image"], together: int, shard_size: int) -> list[Walk]:
+    """Divides groups of images into shards, as `walks` does images.
+
+    Args:
+        order: Positions in the source, group after group.
+        together: Images of a group.
+        shard_size: Most groups of a shard.
+
+    Returns:
+        One for each shard; no group is divided.
+    """
+    order = order.reshape(-1, together)
+    last = np.arange(together) == together - 1
+    return [
+        Walk(
+            order[each.positions].reshape(-1),
+            np.tile(last, len(each.positions)),
+            np.repeat(each.positions, together),
+        )
+        for each in walks(len(order), shard_size, None)
+    ]
 
 
 def _along_cycles(permutation: Int[np.ndarray, " image"]) -> Int[np.ndarray, " image"]:
@@ -93,30 +119,42 @@ def _along_cycles(permutation: Int[np.ndarray, " image"]) -> Int[np.ndarray, " i
     return np.array(order)
 
 
-def batches(shards: list[Walk], *, devices: int, largest_pass: int) -> tuple[int, list[list[Walk]]]:
-    """Divides the rows of shards into batches of one shape, hardly any place of which stays empty.
+def batch_size(shards: list[Walk], *, devices: int, largest_pass: int, together: int = 1) -> int:
+    """Says how large batches are to be, so that hardly any place in them stays empty.
 
     Args:
-        shards: From `walks`.
+        shards: From `walks` or `walks_of_groups`.
         devices: Devices that share a batch.
-        largest_pass: Most images that one device embeds in one forward pass.
+        largest_pass: Most images that one device embeds in one forward pass; a whole group always.
+        together: Images of a group, which one device sees.
 
     Returns:
-        Images of a batch, and the batches of each shard. The last batch of a shard repeats its last
-        row, not measured, until it is full.
+        Images of a batch.
     """
-    longest = max(len(shard.positions) for shard in shards)
-    count = -(-longest // (largest_pass * devices))
-    size = devices * -(-longest // (count * devices))
+    longest = max(len(shard.positions) for shard in shards) // together
+    count = -(-longest // (max(1, largest_pass // together) * devices))
+    return together * devices * -(-longest // (count * devices))
+
+
+def batches(shards: list[Walk], size: int) -> list[list[Walk]]:
+    """Divides the rows of shards into batches of one shape.
+
+    Args:
+        shards: From `walks` or `walks_of_groups`.
+        size: Images of a batch, from `batch_size`.
+
+    Returns:
+        The batches of each shard. The last batch of a shard repeats its last row, not measured,
+        until it is full.
+    """
     found = []
     for shard in shards:
-        rows = -(-len(shard.positions) // size) * size
-        positions = np.pad(shard.positions, (0, rows - len(shard.positions)), mode="edge")
-        measured = np.pad(shard.measured, (0, rows - len(shard.measured)))
-        found.append(
-            [
-                Walk(positions[start : start + size], measured[start : start + size])
-                for start in range(0, rows, size)
-            ]
+        rows = np.arange(-(-len(shard.positions) // size) * size)
+        there = np.minimum(rows, len(shard.positions) - 1)
+        measured = shard.measured[there] & (rows == there)
+        parts = (
+            each.reshape(-1, size)
+            for each in (shard.positions[there], measured, shard.numbers[there])
         )
-    return size, found
+        found.append([Walk(*each) for each in zip(*parts, strict=True)])
+    return found

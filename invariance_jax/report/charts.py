@@ -17,12 +17,12 @@ from invariance_jax.report.rows import words
 Colours = Mapping[str, str]
 
 # Inches.
-_WIDE, _NARROW = 11, 4.3
+WIDE, NARROW = 11, 4.3
 # Whiskers span these quantiles: extremes grow with the number of images, quantiles do not.
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-_HEAT = "cividis"
-_ZERO = {"color": "#444444", "linewidth": 0.8}
-_WHISKERS = {"fmt": "none", "ecolor": "black", "lw": 1}
+HEAT = "cividis"
+ZERO = {"color": "#444444", "linewidth": 0.8}
+WHISKERS = {"fmt": "none", "ecolor": "black", "lw": 1}
 
 
 def sources(table: xr.Dataset, *, narrow: bool) -> Figure:
@@ -39,7 +39,7 @@ def sources(table: xr.Dataset, *, narrow: bool) -> Figure:
     sizes = [block.sizes["row"] for block in blocks.values()]
     height = 5.2 * len(blocks) if narrow else 1.9 + 0.36 * sum(sizes)
     ratios = None if narrow else sizes
-    figure = Figure(figsize=(_NARROW if narrow else _WIDE, height), layout="constrained")
+    figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
     axes = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=ratios)[:, 0]
     # Colours run from no invariance to full; what is below stays the darkest.
     lowest = _lowest(table["mean"].values)
@@ -51,8 +51,8 @@ def sources(table: xr.Dataset, *, narrow: bool) -> Figure:
         )
         if narrow:
             values, down, across = values.T, across, down
-        image = panel.imshow(values, cmap=_HEAT, vmin=lowest, vmax=1, aspect="auto")
-        colours = matplotlib.colormaps[_HEAT](image.norm(values))
+        image = panel.imshow(values, cmap=HEAT, vmin=lowest, vmax=1, aspect="auto")
+        colours = matplotlib.colormaps[HEAT](image.norm(values))
         for (line, column), value in np.ndenumerate(values):
             ink = style.readable_on(colours[line, column])
             text = f"{value:z.2f}".replace("-", "\N{MINUS SIGN}")
@@ -90,11 +90,11 @@ def invariance_gap(gap: xr.Dataset, colours: Colours, *, narrow: bool) -> Figure
             shift = thick * (trainings.index(training) - (len(trainings) - 1) / 2)
             place, row = np.arange(len(names)) + shift, block.isel(row=i)
             panel.barh(place, row["mean"], thick, color=colours[training])
-            panel.errorbar(row["mean"], place, xerr=row["standard_error"], **_WHISKERS)
+            panel.errorbar(row["mean"], place, xerr=row["standard_error"], **WHISKERS)
         panel.set_yticks(range(len(names)), names)
         panel.set_ylim(len(names) - 0.4, -0.6)
-        panel.axvline(0, **_ZERO)
-        _value_axis(panel, "gap (trained \N{MINUS SIGN} untrained)")
+        panel.axvline(0, **ZERO)
+        value_axis(panel, "gap (trained \N{MINUS SIGN} untrained)")
         panel.set_title(model, loc="left", fontweight="bold")
         if panel is not axes[0]:
             panel.sharex(axes[0])
@@ -115,12 +115,12 @@ def accuracy(table: xr.Dataset, colours: Colours, *, narrow: bool) -> Figure:
     figure, panel, place = _rows(table, narrow)
     values, errors = 100 * table["mean"].values, 100 * table["standard_error"].values
     panel.barh(place, values, 0.75, color=[colours[name] for name in table["training"].values])
-    panel.errorbar(values, place, xerr=errors, capsize=2, **_WHISKERS)
+    panel.errorbar(values, place, xerr=errors, capsize=2, **WHISKERS)
     for y, value, error in zip(place, values, np.nan_to_num(errors), strict=True):
         panel.text(value + error + 1, y, f"{value:.1f}", va="center")
     panel.set_xlim(0, 109)
     panel.set_xticks(range(0, 101, 20))
-    _value_axis(panel, "top-1 accuracy (%)")
+    value_axis(panel, "top-1 accuracy (%)")
     return figure
 
 
@@ -141,12 +141,12 @@ def small_translations(
     figure, panel, place = _rows(by_image, narrow)
     stats = np.quantile(by_image["mean"].values, LEVELS, axis=1)
     trainings = by_image["training"].values.tolist()
-    _boxes(panel, stats, place, 0.7, [colours[name] for name in trainings], "horizontal")
+    draw_boxes(panel, stats, place, 0.7, [colours[name] for name in trainings], "horizontal")
     for y, median in zip(place, medians["mean"].values, strict=True):
         text = f"{median:z.2f}"
         panel.text(1.02, y, text, va="center", transform=panel.get_yaxis_transform())
     panel.set_xlim(_lowest(stats[0]) - 0.03, 1.03)
-    _value_axis(panel, "relative invariance to small translations")
+    value_axis(panel, "relative invariance to small translations")
     return figure
 
 
@@ -205,7 +205,7 @@ def boxes_by_magnitude(
             place = chosen + thick * (i - (block.sizes["row"] - 1) / 2)
             stats = row.sel(quantile=list(LEVELS)).isel(magnitude=chosen).values
             colour = [colours[row["training"].item()]] * len(chosen)
-            _boxes(panel, stats, place, 0.86 * thick, colour, "vertical")
+            draw_boxes(panel, stats, place, 0.86 * thick, colour, "vertical")
         _label(panel, f"{words(name)}, {model}", block.sel(transform=name), chosen, lowest)
         panel.set_xlim(chosen[0] - 0.5 * step, chosen[-1] + 0.5 * step)
     return figure
@@ -239,7 +239,7 @@ def _panels(
 ) -> tuple[Figure, list[Axes]]:
     """Makes panels of a height in inches, and a legend of the table's trainings above them."""
     across = min(across, count)
-    width, down = _NARROW if narrow else _WIDE, -(-count // across)
+    width, down = NARROW if narrow else WIDE, -(-count // across)
     trainings = list(dict.fromkeys(table["training"].values.tolist()))
     columns = max(1, int(width / (0.5 + 0.08 * max(map(len, trainings)))))
     legend = 0.3 + 0.2 * -(-len(trainings) // columns)
@@ -262,7 +262,7 @@ def _rows(table: xr.Dataset, narrow: bool) -> tuple[Figure, Axes, np.ndarray]:
     models = table["model"].values.tolist()
     first = np.asarray([True, *(a != b for a, b in itertools.pairwise(models))])
     place = np.arange(len(models)) + 1.0 * np.cumsum(first)
-    size = (_NARROW if narrow else 6.5, 0.8 + 0.36 * (len(models) + first.sum()))
+    size = (NARROW if narrow else 6.5, 0.8 + 0.36 * (len(models) + first.sum()))
     figure = Figure(figsize=size, layout="constrained")
     panel = figure.subplots()
     beside = panel.get_yaxis_transform()
@@ -273,8 +273,13 @@ def _rows(table: xr.Dataset, narrow: bool) -> tuple[Figure, Axes, np.ndarray]:
     return figure, panel, place
 
 
-def _value_axis(panel: Axes, label: str) -> None:
-    """Values run along x."""
+def value_axis(panel: Axes, label: str) -> None:
+    """Lets values run along x.
+
+    Args:
+        panel: Where.
+        label: What they are.
+    """
     panel.set_xlabel(label)
     panel.grid(visible=True, axis="x")
     panel.grid(visible=False, axis="y")
@@ -288,7 +293,7 @@ def _label(panel: Axes, title: str, grid: xr.Dataset, ticks: Sequence[int], lowe
     panel.set_xlim(-0.55, len(values) - 0.45)
     panel.set_xlabel(axis_label(grid), labelpad=1.5)
     panel.set_ylim(lowest - 0.05, 1.05)
-    panel.axhline(0, **_ZERO)
+    panel.axhline(0, **ZERO)
     if panel.get_subplotspec().is_first_col():
         panel.set_ylabel("relative invariance")
 
@@ -319,7 +324,7 @@ def tick_label(value: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def _boxes(
+def draw_boxes(
     panel: Axes,
     stats: np.ndarray,
     place: np.ndarray,
@@ -327,7 +332,16 @@ def _boxes(
     colours: Sequence[str],
     orientation: Literal["vertical", "horizontal"],
 ) -> None:
-    """Draws boxes from their quantiles [5, boxes]."""
+    """Draws boxes.
+
+    Args:
+        panel: Where.
+        stats: Their quantiles at `LEVELS` [5, boxes].
+        place: Where each stands.
+        width: Of each.
+        colours: Of each.
+        orientation: Which way values run.
+    """
     names = ("whislo", "q1", "med", "q3", "whishi")
     thin = {"color": "#555555", "linewidth": 0.8}
     drawn = panel.bxp(

@@ -94,24 +94,27 @@ class Run(Result):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
-    """All that a report shows; either part may be empty, not both.
+    """All that a report shows; some part may be empty, not all.
 
     Attributes:
         accuracy: One entry a network, all measured on the same images.
         runs: One entry a network, all measured on the same images and grid.
         problems: Of every file that could not be read: which, and why.
+        searches: Result files of similarity searches, not read.
     """
 
     accuracy: tuple[Accuracy, ...]
     runs: tuple[Run, ...]
     problems: tuple[str, ...]
+    searches: tuple[pathlib.Path, ...] = ()
 
 
 def read(directories: Sequence[str | pathlib.Path]) -> Results:
     """Reads the results of one or more folders as one set.
 
     Args:
-        directories: Folders, each with `invariance/*.nc`, `accuracy/*.nc` or `accuracy.csv`.
+        directories: Folders, each with `invariance/*.nc`, `accuracy/*.nc`, `accuracy.csv` or
+            `similarity_search/*.nc`.
 
     Returns:
         The results, sorted by row and seed. A network that stands in several folders counts once;
@@ -126,10 +129,12 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
     runs: list[Run] = []
     accuracy: list[Accuracy] = []
     problems: list[str] = []
+    searches: list[pathlib.Path] = []
     for directory in map(pathlib.Path, directories):
         if not directory.is_dir():
             raise UserError(f"{directory} is not a folder; expected a folder of results")
-        before = len(runs) + len(accuracy) + len(problems)
+        before = len(runs) + len(accuracy) + len(problems) + len(searches)
+        searches += sorted(directory.glob("similarity_search/*.nc"))
         here = _readable(read_run, sorted(directory.glob("invariance/*.nc")), problems)
         known = _readable(read_accuracy, sorted(directory.glob("accuracy/*.nc")), problems)
         names = {each.name for each in known}
@@ -137,12 +142,12 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
         for lines in _readable(of_table, directory.glob("accuracy.csv"), problems):
             known += [each for each in lines if each.name not in names]
         runs, accuracy = runs + here, accuracy + known
-        if len(runs) + len(accuracy) + len(problems) == before:
+        if len(runs) + len(accuracy) + len(problems) + len(searches) == before:
             raise UserError(
-                f"{directory} holds no results; expected invariance/*.nc, accuracy/*.nc or a row "
-                "in accuracy.csv"
+                f"{directory} holds no results; expected invariance/*.nc, accuracy/*.nc, a row in "
+                "accuracy.csv, or similarity_search/*.nc"
             )
-    found = _together(runs, accuracy, problems)
+    found = _together(runs, accuracy, problems, searches)
     runs, accuracy = (sorted(x, key=_order) for x in (found.runs, found.accuracy))
     return dataclasses.replace(found, runs=tuple(runs), accuracy=tuple(accuracy))
 
@@ -312,10 +317,13 @@ def _fields(model: str, training: str, seed: int, steps: int) -> dict[str, Any]:
 
 
 def _together(
-    runs: Sequence[Run], accuracy: Sequence[Accuracy], problems: Sequence[str]
+    runs: Sequence[Run],
+    accuracy: Sequence[Accuracy],
+    problems: Sequence[str],
+    searches: Sequence[pathlib.Path] = (),
 ) -> Results:
     """Tells the networks apart. Each counts once; all must have been measured alike."""
-    if not (runs or accuracy):
+    if not (runs or accuracy or searches):
         raise UserError("; ".join(problems))
     rows = tell_apart(each.network for each in (*runs, *accuracy))
     alike: dict[Any, Result] = {}
@@ -328,7 +336,7 @@ def _together(
         for known in (networks, once[type(each)]):
             _check_same(known.setdefault(each.network.key, each), each)
     accuracy, runs = (tuple(known.values()) for known in once.values())
-    return Results(accuracy=accuracy, runs=runs, problems=tuple(problems))
+    return Results(accuracy=accuracy, runs=runs, problems=tuple(problems), searches=tuple(searches))
 
 
 def _check_same(earlier: Result, other: Result) -> None:

@@ -3,7 +3,7 @@
 import base64
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -34,6 +34,7 @@ class Picture(NamedTuple):
         draw: Draws it from the data, wide for pages and papers, or narrow for phones.
         data: What `draw` takes.
         model: The model that it is about, if it is about one.
+        caption: What stands below it; empty where the page has that.
     """
 
     name: str
@@ -41,6 +42,23 @@ class Picture(NamedTuple):
     draw: Callable[..., Figure]
     data: tuple[Any, ...]
     model: str = ""
+    caption: str = ""
+
+
+class Block(NamedTuple):
+    """A part of the section on the factors of variation.
+
+    Attributes:
+        title: Its heading.
+        sentences: What it says.
+        pictures: Its figures.
+        tables: By what stands above each.
+    """
+
+    title: str
+    sentences: Sequence[str]
+    pictures: Sequence[Picture]
+    tables: Mapping[str, tables.Table]
 
 
 def write(
@@ -48,6 +66,7 @@ def write(
     output_dir: str | pathlib.Path,
     *,
     example: Float[np.ndarray, "transform magnitude height width 3"] | None = None,
+    factors: Sequence[Block] = (),
     notes: Sequence[str] = (),
     command: str = "",
 ) -> pathlib.Path:
@@ -58,6 +77,7 @@ def write(
         output_dir: Where `report.html` and `figures/` shall stand; made if absent.
         example: One image under all transforms and magnitudes, float in [0, 1]; None leaves
             the figure out.
+        factors: What there is to say about factors of variation.
         notes: What is missing, for the page to say, beside the files that could not be read.
         command: The command line that makes the page, printed on it.
 
@@ -71,9 +91,11 @@ def write(
         examples.check(example)
     output = pathlib.Path(output_dir)
     with style.settings():
-        drawn = [_drawn(picture, output / "figures") for picture in pictures(results, example)]
+        of_factors = [picture for block in factors for picture in block.pictures]
+        every = [*pictures(results, example), *of_factors]
+        drawn = [_drawn(picture, output / "figures") for picture in every]
     path, missing = output / "report.html", [*results.problems, *notes]
-    write_text(path, _render(results, drawn, problems=missing, command=command))
+    write_text(path, _render(results, drawn, factors=factors, problems=missing, command=command))
     return path
 
 

@@ -93,7 +93,8 @@ def test_batches_hold_the_rows_and_hardly_an_empty_place(
 ):
     permutation = None if seed is None or images < 2 else walk.pairing(images, seed)
     shards = walk.walks(images, shard_size, permutation)
-    size, batches = walk.batches(shards, devices=devices, largest_pass=largest_pass)
+    size = walk.batch_size(shards, devices=devices, largest_pass=largest_pass)
+    batches = walk.batches(shards, size)
     assert size % devices == 0 and size <= devices * largest_pass
     assert len(batches) == len(shards)
     for shard, parts in zip(shards, batches, strict=True):
@@ -118,7 +119,8 @@ def test_batches_hold_the_rows_and_hardly_an_empty_place(
 
 def test_a_quickstart_by_hand():
     shards = walk.walks(359, 256, None)
-    size, batches = walk.batches(shards, devices=1, largest_pass=40)
+    size = walk.batch_size(shards, devices=1, largest_pass=40)
+    batches = walk.batches(shards, size)
     # Two shards of 180, five batches of 36 each: one place of 360 is empty.
     assert size == 36 and [len(each) for each in batches] == [5, 5]
     assert [len(each.positions) for each in shards] == [180, 179]
@@ -144,7 +146,8 @@ def test_shards_do_not_depend_on_the_machine(images, shard_size, seed):
     shards = walk.walks(images, shard_size, walk.pairing(images, seed))
 
     def measured(devices, largest_pass):
-        _, batches = walk.batches(shards, devices=devices, largest_pass=largest_pass)
+        size = walk.batch_size(shards, devices=devices, largest_pass=largest_pass)
+        batches = walk.batches(shards, size)
         return [
             np.concatenate([part.positions[part.measured] for part in parts]).tolist()
             for parts in batches
@@ -152,3 +155,33 @@ def test_shards_do_not_depend_on_the_machine(images, shard_size, seed):
 
     expected = [each.positions[each.measured].tolist() for each in shards]
     assert measured(1, 7) == measured(8, 64) == measured(3, 1000) == expected
+
+
+@given(
+    groups=st.integers(1, 20),
+    together=st.integers(2, 4),
+    shard_size=st.integers(1, 20),
+    devices=st.sampled_from([1, 3]),
+    largest_pass=st.integers(1, 20),
+    seed=seeds,
+)
+def test_groups_stay_together_on_one_device(
+    groups, together, shard_size, devices, largest_pass, seed
+):
+    # Images may be in several groups, or in one twice.
+    order = np.random.default_rng(seed).integers(0, 50, groups * together)
+    shards = walk.walks_of_groups(order, together, shard_size)
+    size = walk.batch_size(shards, devices=devices, largest_pass=largest_pass, together=together)
+    assert size <= devices * max(largest_pass, together)
+    found = []
+    for shard, parts in zip(shards, walk.batches(shards, size), strict=True):
+        assert 0 < shard.measured.sum() <= shard_size
+        for part in parts:
+            for here in np.split(np.arange(size), devices):
+                positions = part.positions[here].reshape(-1, together)
+                measured = part.measured[here].reshape(-1, together)
+                assert not measured[:, :-1].any()
+                kept = measured[:, -1]
+                numbers = part.numbers[here].reshape(-1, together)[kept, -1]
+                found += zip(numbers.tolist(), positions[kept].tolist(), strict=True)
+    assert found == list(enumerate(order.reshape(-1, together).tolist()))
