@@ -4,6 +4,7 @@ import os
 import pathlib
 import zlib
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+
+# A busy machine fails no test: nothing here is timed.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
 _QUICKLY = {"commands", "evaluation", "factors", "launch", "report", "training"}
