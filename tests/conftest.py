@@ -23,10 +23,6 @@ hypothesis.settings.register_profile("seeded", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("seeded")
 
 
-# A busy machine fails no test: nothing here is timed.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
-
 # Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
 _QUICKLY = {"commands", "evaluation", "factors", "launch", "report", "training"}
 _QUICKLY |= {"test_config_files", "test_docs", "test_imports"}
