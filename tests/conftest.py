@@ -18,7 +18,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
 _QUICKLY = {"commands", "evaluation", "launch", "report", "training"}
-_QUICKLY |= {"test_config_files", "test_docs", "test_imports"}
+_QUICKLY |= {"test_config_files", "test_docs", "test_imports", "test_learned"}
 _BUSY = {"test_photos"}  # these compute more than they compile
 
 

@@ -62,9 +62,10 @@ def run(argv: Sequence[str]) -> None:
                 "config.model.weights is empty, so that there is nothing to measure; give a file "
                 "of weights, or --untrained, or leave --config out to measure the run in --workdir"
             )
-        make_measurements(config)
+        trained = stored is not None and not values.untrained
+        make_measurements(config, trained=trained)
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
-        if values.untrained or not stored:
+        if not trained:
             model, steps, seconds = initial(config), 0, 0.0
         else:
             found = workdir.load_run(folder, best=values.checkpoint == "best")

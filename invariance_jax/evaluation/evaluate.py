@@ -58,7 +58,7 @@ def evaluate(
     fingerprint = results.fingerprint(devices.to_host(model.variables))
     common = {**attributes, "dataset": config.data.name, "parameters_sha256": fingerprint}
     by_split: dict[str, list[Measurement]] = {}
-    for each in make_measurements(config):
+    for each in make_measurements(config, trained=attributes["steps"] > 0):
         by_split.setdefault(each.split_of(config), []).append(each)
     # All are opened before the first is measured: mistakes come before work.
     sources = {
