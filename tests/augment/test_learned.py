@@ -195,9 +195,7 @@ def test_gradients_equal_central_differences(variant):
         shown, label = images(2), jnp.array([2, 0])
         start = learned.initial(classes)
         raw = jnp.asarray(0.3 + 0.5 * generator.standard_normal(start.shape))
-        uniform = jnp.asarray(
-            generator.random((2, learned.train_copies, len(learned.generators)))
-        )
+        uniform = jnp.asarray(generator.random((2, learned.train_copies, len(learned.generators))))
         head = jnp.asarray(generator.standard_normal((SIZE * SIZE * CHANNELS, classes)))
 
         @jax.jit
