@@ -24,6 +24,8 @@ PACKAGES = ["invariance_jax"] + [
         "report",
         "commands",
         "configs",
+        "configs.imagenet64",
+        "configs.paper",
         "configs.sweeps",
     )
 ]
@@ -39,6 +41,8 @@ setup(
     packages=PACKAGES,
     package_dir={
         "invariance_jax.configs": "configs",
+        "invariance_jax.configs.imagenet64": "configs/imagenet64",
+        "invariance_jax.configs.paper": "configs/paper",
         "invariance_jax.configs.sweeps": "configs/sweeps",
     },
     package_data={"invariance_jax.report": ["*.html", "*.css", "*.mplstyle"]},

@@ -16,6 +16,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,8 +52,22 @@ def digits(split: str, reach: int) -> tuple[np.ndarray, np.ndarray]:
     return np.round(images).astype(np.uint8), source.labels()
 
 
+class Perceptron(nn.Module):
+    """Two hidden layers, to which each place of a digit is another input."""
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: Any, train: bool) -> Any:
+        """Images to logits, and no features."""
+        hidden = images.reshape(len(images), -1)
+        for layer in range(2):
+            hidden = nn.relu(nn.Dense(256, name=f"hidden{layer}")(hidden))
+        return nn.Dense(self.num_classes, name="head")(hidden), {}
+
+
 def config_of(regularization: float, steps: int) -> ExperimentConfig:
-    """One training: a small ResNet, SGD, no augmentation but the learned one."""
+    """One training: SGD, no augmentation but the learned one."""
     learned = (
         f"augerino(generators={GENERATORS}, start={START}, regularization={regularization}, "
         f"learning_rate_factor=1.0, copies={COPIES})"
@@ -60,7 +75,6 @@ def config_of(regularization: float, steps: int) -> ExperimentConfig:
     return check(
         ExperimentConfig,
         {
-            "model": {"name": "resnet8"},
             "data": {
                 "name": "digits",
                 **dict.fromkeys(("image_size", "resize_size", "canvas_size"), FRAME),
@@ -74,13 +88,13 @@ def config_of(regularization: float, steps: int) -> ExperimentConfig:
 
 def make_run(config: ExperimentConfig) -> Callable[..., Any]:
     """`run(seed, images, labels) -> (state, raw widths after every step)`, one program."""
-    built = experiment.make(config)
+    built, model = experiment.make(config), Perceptron()
 
     @jax.jit
     def run(seed: Any, images: Any, labels: Any) -> Any:
         key = jax.random.key(seed)
         step = make_train_step(
-            built.model,
+            model,
             built.augmentation,
             built.mixing,
             built.optimizer,
@@ -92,7 +106,7 @@ def make_run(config: ExperimentConfig) -> Callable[..., Any]:
             learned=built.learned,
         )
         widths = built.learned.initial(10)
-        state = init_state(built.model, built.optimizer, key, FRAME, augmentation=widths)
+        state = init_state(model, built.optimizer, key, FRAME, augmentation=widths)
         side = jnp.full(config.train.batch_size, FRAME)
 
         def one(state: Any, order: Any) -> Any:
@@ -120,7 +134,9 @@ def make_accuracy(config: ExperimentConfig) -> Callable[..., Any]:
         copies = built.learned(
             state.params[COLLECTION], shown, built.learned.draw(keys, COPIES), labels
         )
-        plain, many = (built.model.apply(state.variables, x)[0] for x in (shown, copies))
+        plain, many = (
+            Perceptron().apply(state.variables, x, train=False)[0] for x in (shown, copies)
+        )
         averaged = mean_log_probability(many, COPIES)
         return [jnp.mean(scores.argmax(1) == labels) for scores in (plain, averaged)]
 

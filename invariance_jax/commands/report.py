@@ -10,7 +10,9 @@ from absl import flags
 from invariance_jax import data
 from invariance_jax.commands import parsing
 from invariance_jax.errors import UserError
-from invariance_jax.report import examples, load, page, summaries, tables
+from invariance_jax.report import charts, examples, load, page, summaries, tables
+from invariance_jax.report.rows import shortest_paths
+from invariance_jax.training.metrics import read_metrics
 
 _USAGE = """\
 usage: invariance-jax report DIR [DIR ...] [--output=DIR]
@@ -48,6 +50,9 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
     """
     found = load.read(folders)
     notes, example = [], None
+    names = shortest_paths(map(str, folders))
+    metrics = {names[str(folder)]: read_metrics(folder) for folder in folders}
+    widths = {name: rows for name, rows in metrics.items() if charts.width_names({name: rows})}
     if found.accuracy:
         print(f"\n{tables.accuracy(found.accuracy).to_text()}")
     if found.runs:
@@ -61,5 +66,5 @@ def write(folders: Sequence[pathlib.Path], output: pathlib.Path) -> None:
     for problem in (*found.problems, *notes):
         print(f"invariance-jax: {problem}", file=sys.stderr)
     command = shlex.join(["invariance-jax", "report", *map(str, folders), f"--output={output}"])
-    path = page.write(found, output, example=example, notes=notes, command=command)
+    path = page.write(found, output, example=example, widths=widths, notes=notes, command=command)
     print(f"\nreport: {path}")
