@@ -70,7 +70,7 @@ def config_of(regularization: float, steps: int) -> ExperimentConfig:
     """One training: SGD, no augmentation but the learned one."""
     learned = (
         f"augerino(generators={GENERATORS}, start={START}, regularization={regularization}, "
-        f"learning_rate_factor=1.0, copies={COPIES})"
+        f"learning_rate_factor=10.0, copies={COPIES})"
     )
     return check(
         ExperimentConfig,
@@ -146,9 +146,9 @@ def make_accuracy(config: ExperimentConfig) -> Callable[..., Any]:
 def main() -> None:
     """Runs all, and writes and prints what came out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--regularization", type=float, nargs="+", default=[0.0, 0.01, 0.1])
+    parser.add_argument("--regularization", type=float, nargs="+", default=[0.0, 0.1, 0.01])
     folder = pathlib.Path(__file__).parent / "results"
     parser.add_argument("--output", type=pathlib.Path, default=folder / "learn_augmentation.json")
     options = parser.parse_args()
@@ -170,14 +170,15 @@ def main() -> None:
             plain, averaged = accuracy(state, *test)
             row |= {"top1": float(plain), "averaged_top1": float(averaged)}
             print(json.dumps(row), flush=True)
-            rows.append(row | {"raw_widths": every.round(4).tolist()})
-    found = {
-        "device": jax.devices()[0].device_kind,
-        "versions": json.loads(versions()),
-        "settings": {"steps": options.steps, "frame": FRAME, "digit": DIGIT, "reach": REACH},
-        "runs": rows,
-    }
-    options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            rows.append(row | {"raw_widths": every.round(3).tolist()})
+            found = {
+                "device": jax.devices()[0].device_kind,
+                "versions": json.loads(versions()),
+                "settings": {"steps": options.steps, "frame": FRAME, "digit": DIGIT, "reach": REACH},
+                "runs": rows,
+            }
+            # After each: what is there can be looked at.
+            options.output.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,9 +32,6 @@ _PADDING_MODES = {"zero": "constant", "cyclic": "wrap"}
 # An accuracy table has six decimals.
 _ROUNDING = 1e-6
 
-# A label lists all that follows the variant alike.
-_NO_MORE: Mapping[str, Any] = {"augment.mixing": (), "augment.learned": ""}
-
 Name = tuple[str, str, int, int]
 T = TypeVar("T")
 
@@ -311,7 +308,7 @@ def _fields(model: str, training: str, seed: int, steps: int) -> dict[str, Any]:
     if training.startswith(WEIGHTS_LABEL):
         return known | {"model.weights": training.removeprefix(WEIGHTS_LABEL)}
     name, *policies = training.split(" + ")
-    return known | {"augment.name": name, "augment.policies": tuple(policies), **_NO_MORE}
+    return known | {"augment.name": name, "augment.policies": tuple(policies), "augment.mixing": ()}
 
 
 def _together(

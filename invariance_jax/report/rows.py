@@ -144,7 +144,8 @@ def network(
     counted = {"trained": _COUNTED, "imported": _SEEN | {WEIGHTS}, "untrained": _SEEN}[kind]
     fields = {path: _canonical(value) for path, value in values.items() if path in counted}
     if steps:
-        name, learned = fields.pop("augment.name"), fields.pop("augment.learned")
+        # A label, which is all that some results say, lists whatever follows the variant alike.
+        name, learned = fields.pop("augment.name"), fields.pop("augment.learned", "")
         following = fields.pop("augment.policies") + fields.pop("augment.mixing")
         fields[AUGMENTATION] = (name, *following, *filter(None, (learned,)))
         if steps != fields[_STEPS]:

@@ -346,6 +346,8 @@ def _make_throughput(experiment: Experiment) -> performance.Throughput:
     peak = performance.peak_flops(devices_[0].device_kind, config.mesh.peak_flops)
     # To count traces the whole model; without a peak there is nothing to compare it with.
     flops = peak and performance.training_flops(experiment.model, config.data.image_size)
+    if flops and experiment.learned:
+        flops *= experiment.learned.train_copies
     return performance.Throughput(
         batch_size=config.train.batch_size,
         image_flops=flops,
