@@ -28,6 +28,6 @@ def get_config(model: str = "resnet18") -> ml_collections.ConfigDict:
         {
             "configs": (f"configs/paper/recipe.py:{model}",),
             "axes": {"augment": {"name": AUGMENTATIONS}, "seed": SEEDS},
-            "overrides": (f'eval.test_time="{CROPS}"', "eval.measurements=('accuracy',)"),
+            "overrides": (f'eval.test_time="{CROPS}"', "eval.measurements=accuracy"),
         }
     )
