@@ -34,22 +34,35 @@ from invariance_jax.transforms import normalize
 GENERATORS = ("translate_x", "translate_y", "rotate")
 FRAME, DIGIT, REACH = 16, 8, 4
 MEAN = np.round(255 * np.array([0.485, 0.456, 0.406]))
+# Reach of the places, and at how many every scan stands: at one, or a distribution of them.
+DATA = {"centred": (0, 1), "translated": (REACH, 1), "translated 16 times": (REACH, 16)}
 # softplus(-3) is .049: translations within .012 of the side, rotations within 1.4 degrees.
 START = -3.0
 COPIES = 4
 
 
-def digits(split: str, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 16, 16, 3] with digits at places up to `reach` from the middle; labels."""
+def digits(split: str, reach: int, places_each: int, blur: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [N, 16, 16, 3] with digits at places up to `reach` from the middle; labels.
+
+    Every scan stands at `places_each` random places, smoothed `blur` times (at most 2) by 1, 2, 1.
+    """
     source = data.load_source("digits", split)
     # The source enlarges its scans of 8 pixels fourfold.
     ink = np.stack([source[i]["image"][2::4, 2::4, :1] for i in range(len(source))]) / 255
+    padded = np.pad(ink, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    for axis in (1, 2):
+        for _ in range(blur):
+            padded = (2 * padded + np.roll(padded, 1, axis) + np.roll(padded, -1, axis)) / 4
+    ink = padded
+    ink, labels = (np.repeat(x, places_each, axis=0) for x in (ink, source.labels()))
     images = np.broadcast_to(MEAN, (len(ink), FRAME, FRAME, 3)).copy()
     places = np.random.default_rng(0).integers(-reach, reach, (len(ink), 2), endpoint=True)
-    for image, scan, (down, right) in zip(images, ink, places + (FRAME - DIGIT) // 2, strict=True):
-        part = image[down : down + DIGIT, right : right + DIGIT]
-        part[...] += scan * (255 - MEAN)
-    return np.round(images).astype(np.uint8), source.labels()
+    side = ink.shape[1]
+    for image, scan, (down, right) in zip(images, ink, places + (FRAME - side) // 2, strict=True):
+        wide = np.zeros((FRAME + 2 * REACH, FRAME + 2 * REACH, 1))
+        wide[REACH + down : REACH + down + side, REACH + right : REACH + right + side] = scan
+        image += wide[REACH:-REACH, REACH:-REACH] * (255 - MEAN)
+    return np.round(images).astype(np.uint8), labels
 
 
 class Perceptron(nn.Module):
@@ -148,13 +161,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--regularization", type=float, nargs="+", default=[0.0, 0.1, 0.01])
+    parser.add_argument("--blur", type=int, default=2, choices=(0, 1, 2))
     folder = pathlib.Path(__file__).parent / "results"
     parser.add_argument("--output", type=pathlib.Path, default=folder / "learn_augmentation.json")
     options = parser.parse_args()
     sets = {
-        name: [digits(split, reach) for split in ("train", "validation")]
-        for name, reach in (("centred", 0), ("translated", REACH))
+        name: tuple(digits(split, *how, options.blur) for split in ("train", "validation"))
+        for name, how in DATA.items()
+        if name in options.data
     }
     rows = []
     for strength in options.regularization:
@@ -165,7 +181,7 @@ def main() -> None:
             train, test = sets[name]
             state, raw = run(seed, *train)
             every = np.asarray(raw)[:: max(1, options.steps // 30)]
-            row = {"data": name, "regularization": strength, "seed": seed}
+            row = {"data": name, "regularization": strength, "blur": options.blur, "seed": seed}
             row |= learned.metrics(np.asarray(raw[-1]))
             plain, averaged = accuracy(state, *test)
             row |= {"top1": float(plain), "averaged_top1": float(averaged)}
@@ -174,7 +190,12 @@ def main() -> None:
             found = {
                 "device": jax.devices()[0].device_kind,
                 "versions": json.loads(versions()),
-                "settings": {"steps": options.steps, "frame": FRAME, "digit": DIGIT, "reach": REACH},
+                "settings": {
+                    "steps": options.steps,
+                    "frame": FRAME,
+                    "digit": DIGIT,
+                    "reach": REACH,
+                },
                 "runs": rows,
             }
             # After each: what is there can be looked at.
