@@ -4,7 +4,7 @@ Scans of digits (8x8) stand in a frame of 16, in training and test alike: centre
 a quarter of the frame each way. Widths of translation and rotation start near zero. The ground is
 ImageNet's mean colour, so that zero fill cannot be seen; six and nine differ by their orientation.
 
-    python benchmarks/learn_augmentation.py        # about 15 minutes on 2 cores
+    python benchmarks/learn_augmentation.py
 
 Writes `results/learn_augmentation.json`: every run's widths and accuracies, the device, versions.
 """
