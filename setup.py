@@ -25,6 +25,8 @@ PACKAGES = ["invariance_jax"] + [
         "report",
         "commands",
         "configs",
+        "configs.imagenet64",
+        "configs.paper",
         "configs.sweeps",
     )
 ]
@@ -40,6 +42,8 @@ setup(
     packages=PACKAGES,
     package_dir={
         "invariance_jax.configs": "configs",
+        "invariance_jax.configs.imagenet64": "configs/imagenet64",
+        "invariance_jax.configs.paper": "configs/paper",
         "invariance_jax.configs.sweeps": "configs/sweeps",
     },
     package_data={

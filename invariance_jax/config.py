@@ -56,6 +56,9 @@ Generator = Annotated[
 ]
 
 
+_ACCURACIES = ("accuracy", "test_time", "averaged_accuracy")
+
+
 class ModelConfig(Section):
     """The network."""
 
@@ -84,7 +87,7 @@ class DataConfig(Section):
     """The TFDS folder, or the folder of images; empty for digits."""
     train_split: str = training("train")
     """Split to train on, in TFDS notation."""
-    validation_split: str = training("validation", measures=("accuracy", "test_time"))
+    validation_split: str = training("validation", measures=_ACCURACIES)
     """Split for accuracy."""
     image_size: Whole = training(224, measures=EVERY_MEASUREMENT, ge=1)
     """Side of what the model sees, pixels."""
@@ -119,11 +122,16 @@ class AugmentConfig(Section):
     mixing: tuple[str, ...] = training(())
     """What follows on each batch: `mixup(alpha=0.2)`, `cutmix(alpha=1.0)`; of several, one is drawn
     every step."""
+    learned: str = training("")
+    """What follows on normalised images with strengths that are learned: `augerino(generators=(
+    'translate_x', 'translate_y', 'scale'), regularization=0.1)`; empty for nothing. The paper's
+    follows on `none`."""
 
     @property
     def label(self) -> str:
         """All of it in one line, for tables and file names."""
-        return " + ".join((self.name, *self.policies, *self.mixing))
+        learned = (self.learned,) if self.learned else ()
+        return " + ".join((self.name, *self.policies, *self.mixing, *learned))
 
 
 class OptimizerConfig(Section):
@@ -216,8 +224,8 @@ class EvalConfig(Section):
     test_time: tuple[str, ...] = measurement((), "test_time")
     """Ways to crop test images, of `augment.NAMES`, with options: `scaled_center_crop(k=3)`.
     Accuracy is measured under each, image by image and class by class; none to leave it out."""
-    seed: Whole = measurement(0, _GRID, "test_time", OTHER_MEASUREMENTS, ge=0)
-    """Seed of the permutation behind the baseline, and of random test-time crops."""
+    seed: Whole = measurement(0, _GRID, *_ACCURACIES, OTHER_MEASUREMENTS, ge=0)
+    """Seed of the permutation behind the baseline, and of random augmentations of test images."""
 
 
 _SEARCH, _CHECKS = "similarity_search", "similarity_checks"

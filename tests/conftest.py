@@ -25,7 +25,7 @@ hypothesis.settings.load_profile("seeded")
 
 # Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
 _QUICKLY = {"commands", "evaluation", "factors", "launch", "report", "training"}
-_QUICKLY |= {"test_config_files", "test_docs", "test_imports"}
+_QUICKLY |= {"test_config_files", "test_docs", "test_imports", "test_learned"}
 _BUSY = {"test_photos"}  # these compute more than they compile
 
 

@@ -10,14 +10,16 @@ import pytest
 from invariance_jax.commands import evaluate, sweep
 from invariance_jax.config import ExperimentConfig, SweepConfig
 from invariance_jax.errors import UserError
+from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.fields import check
 from invariance_jax.training import experiment, loop
 from invariance_jax.training.optimizer import make_schedule
 
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(
-    path.stem
-    for path in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
-    if path.stem != "__init__"
+    ".".join(path.relative_to(CONFIGS).with_suffix("").parts)
+    for path in CONFIGS.rglob("*.py")
+    if path.stem != "__init__" and path.parent.name != "sweeps"
 )
 
 
@@ -39,7 +41,7 @@ def take_one_step(config):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_docstring_holds_the_command(name):
-    assert "invariance-jax " in module(name).__doc__
+    assert any(each in module(name).__doc__ for each in ("invariance-jax ", "launch/sweep.py "))
 
 
 @pytest.mark.parametrize("argument", ["resnet8,random_resized_crop", "vit_mu8,translate(t=0.1)"])
@@ -68,7 +70,7 @@ def test_imagenet64_resnet18(real_data):
 
 RECIPES = {
     "imagenet_base": "resnet8",
-    "imagenet_resnet18_original": "resnet8",
+    "paper.recipe": "resnet8",
     "imagenet_resnet50_strong": "resnet8",
     "imagenet_vit_s16": "vit_mu8",
 }
@@ -84,10 +86,8 @@ def on_digits(name):
     return values
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
-    values = on_digits(name)
-    config = check(ExperimentConfig, values).with_values(mesh={"data": 1})
+def trace_the_step(config):
+    """Shapes of the state after a step."""
     built = experiment.make(config)
     side, count = config.data.canvas_size, config.train.batch_size
     shapes = {"canvas": (count, side, side, 3)}
@@ -99,6 +99,11 @@ def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
     metrics = jax.eval_shape(lambda: loop.no_metrics(built))
     state, _ = jax.eval_shape(loop.compile_step(built), built.abstract_state, metrics, batch)
     assert jax.tree.structure(state) == jax.tree.structure(built.abstract_state)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_build_at_their_size_and_their_step_can_be_traced(name):
+    trace_the_step(check(ExperimentConfig, on_digits(name)).with_values(mesh={"data": 1}))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_recipes_take_a_step_with_a_small_network(name, model):
 
 
 def test_the_originals_recipe_is_the_papers():
-    values = module("imagenet_resnet18_original").get_config("translate")
+    values = module("paper.recipe").get_config("resnet18,translate")
     assert values.augment.name == "translate"
     # 150 epochs of 1,281,167 images by 256, the rate divided by ten every 30 epochs.
     assert values.train.steps == 750_684
@@ -126,6 +131,7 @@ def test_the_originals_recipe_is_the_papers():
     rates = [float(schedule(epoch * 5004.56 + 10)) for epoch in (0, 29, 30, 60, 90, 120, 149)]
     np.testing.assert_allclose(rates, [1e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-6], rtol=1e-4)
     assert values.optimizer.weight_decay == 1e-3 and values.optimizer.weight_decay_on == "all"
+    assert values.model.ghost_batch_size == 64 and values.eval.split == "train[:9600]"
 
 
 def test_evaluate_names_a_model_and_its_weights():
@@ -152,5 +158,89 @@ def test_evaluate_measures_all_crops_if_asked():
             get_config(wrong)
 
 
+SWEEPS = {
+    "augmentation": 45,
+    "scale_distribution": 30,
+    "translation_size": 15,
+    "modified_resnet": 24,
+    "augerino": 24,
+    "test_time_scale": 15,
+}
+_DIGITS = dict.fromkeys(("image_size", "resize_size", "canvas_size"), 16)
+_DIGITS |= {"name": "digits", "classes": (), "validation_split": "validation"}
+
+
+def small(config):
+    """The same experiment on a few pixels and a batch of eight."""
+    small = {"batch_size": 8, "grad_accum_steps": 1}
+    ghosts = min(config.model.ghost_batch_size, 4)
+    return config.with_values(
+        data=_DIGITS, train=small, mesh={"data": 1}, model={"ghost_batch_size": ghosts}
+    )
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_papers_sweeps_build_every_run_at_both_sizes(name, tmp_path):
+    at_224 = sweep.expand(check(SweepConfig, module(f"paper.{name}").get_config()), tmp_path)
+    values = module("imagenet64.sweep").get_config(name)
+    at_64 = sweep.expand(check(SweepConfig, values), tmp_path)
+    assert len(at_224) == SWEEPS[name] and 3 * len(at_64) == 2 * len(at_224)
+    augments = set()
+    for run in (*at_224, *at_64):
+        config = run.config.with_values(mesh={"data": 1})
+        make_measurements(config)
+        built = experiment.make(config)
+        assert built.augmentation.augmentation.size in (224, 64)
+        augments.add(config.augment)
+    # What happens to an image can be traced at once; of networks there are few.
+    image = jax.ShapeDtypeStruct((16, 16, 3), np.uint8)
+    for augment in augments:
+        built = experiment.make(small(at_224[0].config).with_values(augment=augment.to_dict()))
+        found = jax.eval_shape(built.augmentation, jax.random.key(0), image, np.int32(16), 16)
+        assert found.shape == (16, 16, 3)
+    for model in {run.config.model.name for run in at_64}:
+        trace_the_step(small(at_64[0].config).with_values(model={"name": model}))
+
+
+@pytest.mark.parametrize("learned", module("paper.augerino").LEARNED)
+def test_every_learned_augmentation_of_the_paper_can_be_traced(learned):
+    config = check(ExperimentConfig, module("paper.recipe").get_config("resnet8,none"))
+    trace_the_step(small(config.with_values(augment={"learned": learned})))
+
+
+def test_a_learned_augmentation_takes_a_step():
+    config = check(ExperimentConfig, module("imagenet64.recipe").get_config("resnet18,none"))
+    learned = {"learned": module("paper.augerino").LEARNED[0]}
+    loss = take_one_step(small(config.with_values(augment=learned, model={"name": "resnet8"})))
+    # The regulariser takes a tenth of the widths' norm away.
+    assert abs(loss - (np.log(10) - 0.1 * np.sqrt(1.2**2 + 1.2**2 + 2.52**2))) < 1
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_b16"])
+def test_recipes_of_64_pixels_are_of_the_networks_that_suit_them(name):
+    values = module("imagenet64.recipe").get_config(f"{name},translate")
+    assert values.augment.name == "translate" and values.data.image_size == 64
+    expected = {"resnet18": "resnet18(stem='cifar', stem_stride=2)", "vit_b16": "vit_mu8"}
+    assert values.model.name == expected[name]
+    pooled = module("imagenet64.recipe").at_64_pixels("modified_resnet18(stage4_pool=False)")
+    assert pooled == "modified_resnet18(stem='cifar', stem_stride=2, stage4_pool=False)"
+
+
+def test_evaluations_of_the_paper_are_on_training_images():
+    plain = module("paper.invariance").get_config("resnet50,some.npz")
+    assert (plain.eval.split, plain.model.weights) == ("train[:9600]", "some.npz")
+    on_validation = module("paper.equivariance").get_config("resnet50,some.npz,validation")
+    assert on_validation.eval.split == "validation[:9600]" and on_validation.eval.equivariance
+    for values in (plain, on_validation):
+        names = [each.name for each in make_measurements(check(ExperimentConfig, values))]
+        assert "invariance" in names and "test_time" not in names
+    with pytest.raises(UserError, match=r"'resnet50,some\.npz,tets'; expected MODEL,WEIGHTS or"):
+        module("paper.invariance").get_config("resnet50,some.npz,tets")
+    with pytest.raises(UserError, match="'augmentatoin'; expected one of: augmentation, "):
+        module("imagenet64.sweep").get_config("augmentatoin")
+
+
 def test_every_config_is_tested_here():
-    assert sorted([*RECIPES, "digits", "evaluate", "imagenet64_resnet18", "quickstart"]) == NAMES
+    tested = [*RECIPES, "digits", "evaluate", "imagenet64_resnet18", "quickstart"]
+    tested += [f"paper.{name}" for name in (*SWEEPS, "invariance", "equivariance")]
+    assert sorted([*tested, "imagenet64.recipe", "imagenet64.sweep"]) == NAMES

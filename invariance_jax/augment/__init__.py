@@ -2,10 +2,11 @@
 
 Beside them stand random operations on images that are already resampled (`rand_augment`,
 `auto_augment`, `random_erasing`, `random_transform`) and on batches with their labels (`mixup`,
-`cutmix`).
+`cutmix`). A learned augmentation (`parse_learned`) acts on normalised images.
 """
 
 from invariance_jax.augment.boxes import Box
+from invariance_jax.augment.learned import LearnedAugmentation, parse_learned
 from invariance_jax.augment.mixing import cutmix, mixup
 from invariance_jax.augment.pipeline import (
     MIXINGS,

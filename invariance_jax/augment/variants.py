@@ -37,12 +37,14 @@ class Augmentation:
         size: Side of the output in pixels.
         boxes: Which part of the source is shown.
         flip_probability: How often the output is mirrored left to right.
+        antialias: Whether a smaller output averages all pixels that it covers.
     """
 
     name: str = dataclasses.field(metadata={"static": True})
     size: int = dataclasses.field(metadata={"static": True})
     boxes: Boxes
     flip_probability: float | Scalar
+    antialias: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def sample_box(self, key: PRNGKeyArray, height: Size, width: Size) -> Box:
         """Draws the part of the source that one output shows.
@@ -93,7 +95,9 @@ class Augmentation:
         Returns:
             The image, float32 in [0, 1], not normalised.
         """
-        rows, columns = ([_axis(window, axis) for window in windows] for axis in (0, 1))
+        rows, columns = (
+            [_axis(window, axis, self.antialias) for window in windows] for axis in (0, 1)
+        )
         # Mirrored once, at the end.
         columns[-1] = columns[-1]._replace(flip=flip)
         if len(windows) == 1:
@@ -112,10 +116,10 @@ def _check_canvas(canvas: Array) -> None:
         raise UserError(f"canvas is {canvas.dtype}; expected uint8, as images are decoded")
 
 
-def _axis(window: Window, axis: int) -> transforms.resize.Axis:
+def _axis(window: Window, axis: int, antialias: bool) -> transforms.resize.Axis:
     """What one axis (0: rows) of a resampling's output shows."""
     edges = [(box[axis], box[axis] + box[axis + 2]) for box in (window.cut, window.visible)]
-    return transforms.resize.Axis(*window.box[axis::2], *edges, flip=jnp.bool_(False))
+    return transforms.resize.Axis(*window.box[axis::2], *edges, jnp.bool_(False), antialias)
 
 
 def translate_in_context(
@@ -156,6 +160,12 @@ def _positive(name: str, value: object) -> float:
 
 def _at_most_one(name: str, value: object) -> tuple[float, float]:
     return spec.check_interval(name, value, 1.0)
+
+
+def _boolean(name: str, value: object) -> bool:
+    if type(value) is not bool:
+        raise UserError(f"{name} is {value!r}; expected True or False")
+    return value
 
 
 # Of the options that say how large the area of a crop is, a variant takes one.
@@ -200,6 +210,7 @@ _OPTIONS: Mapping[str, tuple[Any, Callable[[str, Any], Any]]] = {
     "b": (1.0, _positive),
     "k": (14, lambda name, value: spec.check_number(name, value, 0, 14, whole=True)),
     "sampler": ("torchvision", lambda name, value: lookup(_SAMPLERS, value, name)),
+    "antialias": (True, _boolean),
     # It depends on the sizes: its maker checks it.
     "cropsize": (None, lambda _, value: value),
 }
@@ -250,9 +261,9 @@ _VARIANTS: Mapping[str, tuple[Callable[..., Boxes], tuple[str, ...], float]] = M
         "translate": (_resized, ("t",), 0.0),
         "translate_after_crop": (functools.partial(_resized, moved="crop"), ("t",), 0.0),
         "random_size_center_crop": (_center_crop, _CROP, 0.0),
-        "translate_scale": (_center_crop, ("t", *_CROP), 0.0),
-        "translate_scale_square": (_center_crop, ("t", "scale", "sampler"), 0.0),
-        "translate_inverse_scale": (_center_crop, ("t", "side"), 0.0),
+        "translate_scale": (_center_crop, ("t", *_CROP, "antialias"), 0.0),
+        "translate_scale_square": (_center_crop, ("t", "scale", "sampler", "antialias"), 0.0),
+        "translate_inverse_scale": (_center_crop, ("t", "side", "antialias"), 0.0),
         "crop_translate_scale_square": (_crop_of_center_crop, ("t", "scale"), 0.0),
         "crop_translate_inverse_scale": (_crop_of_center_crop, ("t", "side"), 0.0),
         "exponential_crop": (_random_crop, ("rate", "ratio"), 0.0),
@@ -300,6 +311,9 @@ def get(
             - `b` (`beta_crop`): 1, the default, is `random_resized_crop`; more is smaller crops.
             - `cropsize` (`random_crop`): side of the crop in resized pixels, at most `resize`; by
               default `size`.
+            - `antialias` (`translate_scale`, `translate_scale_square`, `translate_inverse_scale`):
+              False resizes without, as the published code does in these three (it crops and
+              resizes tensors, in torchvision 0.9); True.
             - `k` (`scaled_center_crop`): 0 to 14 for areas down to 1 / m^2 of the centre crop,
               m = 1 + 5 k / 14; 14.
 
@@ -326,11 +340,13 @@ def get(
         for option, (default, check) in _OPTIONS.items()
         if option in known
     }
+    antialias = options.pop("antialias", True)
     return Augmentation(
         name=name,
         size=size,
         boxes=make_boxes(size, resize, **options),
         flip_probability=flip_probability,
+        antialias=antialias,
     )
 
 

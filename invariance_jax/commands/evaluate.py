@@ -41,14 +41,18 @@ def run(argv: Sequence[str]) -> None:
     Args:
         argv: Its flags.
     """
-    measure(argv, usage=_USAGE, make=make_measurements, split_field="eval.split")
+
+    def make(config: ExperimentConfig, trained: bool) -> list[Measurement]:
+        return make_measurements(config, trained=trained)
+
+    measure(argv, usage=_USAGE, make=make, split_field="eval.split")
 
 
 def measure(
     argv: Sequence[str],
     *,
     usage: str,
-    make: Callable[[ExperimentConfig], list[Measurement]],
+    make: Callable[[ExperimentConfig, bool], list[Measurement]],
     split_field: str,
 ) -> list[pathlib.Path]:
     """Measures the network that flags name, and writes what was found.
@@ -56,7 +60,7 @@ def measure(
     Args:
         argv: The flags.
         usage: The command's help.
-        make: Makes what is measured.
+        make: Makes what is measured, of a config and whether the network is trained.
         split_field: The config's field with the split whose classes an untrained network has.
 
     Returns:
@@ -87,9 +91,10 @@ def measure(
                 "config.model.weights is empty, so that there is nothing to measure; give a file "
                 "of weights, or --untrained, or leave --config out to measure the run in --workdir"
             )
-        measurements = make(config)
+        trained = stored is not None and not values.untrained
+        measurements = make(config, trained)
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
-        if values.untrained or not stored:
+        if not trained:
             model, steps, seconds = initial(config, split_field), 0, 0.0
         else:
             found = workdir.load_run(folder, best=values.checkpoint == "best")

@@ -32,6 +32,7 @@ def run(argv: Sequence[str]) -> None:
     parsed = parsing.parse(argv, usage=_USAGE, define=define)
     # After the answers that need no network.
     from invariance_jax import models, spec
+    from invariance_jax.augment.learned import COLLECTION
     from invariance_jax.evaluation import results
     from invariance_jax.training import workdir
 
@@ -42,8 +43,13 @@ def run(argv: Sequence[str]) -> None:
     trained = workdir.load_run(folder, best=parsed.flags.checkpoint == "best")
     config = trained.config
     name, options = spec.parse(config.model.name)
+    # What an augmentation has learned is no part of the network.
+    params = {key: x for key, x in trained.variables["params"].items() if key != COLLECTION}
     arrays = models.export_weights(
-        name, trained.variables, num_classes=trained.num_classes, **options
+        name,
+        {**trained.variables, "params": params},
+        num_classes=trained.num_classes,
+        **options,
     )
     metadata = {
         "format": "pt",

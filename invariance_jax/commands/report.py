@@ -10,7 +10,9 @@ from absl import flags
 from invariance_jax import data
 from invariance_jax.commands import parsing
 from invariance_jax.errors import UserError
-from invariance_jax.report import examples, load, page, summaries, tables
+from invariance_jax.report import charts, examples, load, page, summaries, tables
+from invariance_jax.report.rows import shortest_paths
+from invariance_jax.training.metrics import read_metrics
 
 _USAGE = """\
 usage: invariance-jax report DIR [DIR ...] [--output=DIR] [--boxes=PATH]
@@ -61,6 +63,9 @@ def write(
     notes, example, blocks = [], None, []
     if found.searches or boxes:
         blocks = _factors(found, boxes, image_size, notes)
+    names = shortest_paths(map(str, folders))
+    metrics = {names[str(folder)]: read_metrics(folder) for folder in folders}
+    widths = {name: rows for name, rows in metrics.items() if charts.width_names({name: rows})}
     if found.accuracy:
         print(f"\n{tables.accuracy(found.accuracy).to_text()}")
     if found.runs:
@@ -77,7 +82,15 @@ def write(
     words += [f"--boxes={boxes}"] if boxes else []
     words += [f"--boxes_image_size={image_size:g}"] if image_size else []
     command = shlex.join(words)
-    path = page.write(found, output, example=example, factors=blocks, notes=notes, command=command)
+    path = page.write(
+        found,
+        output,
+        example=example,
+        factors=blocks,
+        widths=widths,
+        notes=notes,
+        command=command,
+    )
     print(f"\nreport: {path}")
 
 

@@ -37,6 +37,6 @@ def run(argv: Sequence[str]) -> None:
         distributed.say(f"{path} and {path.with_suffix('.csv').name}")
 
 
-def _measurements(config: ExperimentConfig) -> list[Measurement]:
+def _measurements(config: ExperimentConfig, trained: bool) -> list[Measurement]:
     kinds = [SimilaritySearch, *([SimilarityChecks] if config.search.checks_split else [])]
     return [each.from_config(config) for each in kinds]

@@ -56,9 +56,10 @@ class Run:
         if not workdirs.is_finished(self.workdir, self.config):
             todo.append(["train", *self.flags, f"--workdir={self.workdir}"])
         for kind in self.evaluate:
-            steps, flags = (0, ["--untrained"]) if kind == "untrained" else (self.steps, [])
+            trained = kind == "trained"
+            steps, flags = (self.steps, []) if trained else (0, ["--untrained"])
             name = result_name(self.config, steps)
-            wanted = [each.name for each in make_measurements(self.config)]
+            wanted = [each.name for each in make_measurements(self.config, trained=trained)]
             if not all((self.workdir / each / f"{name}.nc").exists() for each in wanted):
                 todo.append(["evaluate", f"--workdir={self.workdir}", *flags])
         return todo

@@ -345,6 +345,7 @@ class Driver:
 
         def measure(variables: Any, seen: Seen, previous: Any) -> dict[str, Found]:
             network = Network(
+                variables=variables,
                 apply=functools.partial(self.model.apply, variables),
                 normalize=self.model.normalize,
                 largest_pass=largest_pass,

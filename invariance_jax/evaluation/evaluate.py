@@ -59,7 +59,9 @@ def evaluate(
     """
     fingerprint = results.fingerprint(devices.to_host(model.variables))
     common = {**attributes, "dataset": config.data.name, "parameters_sha256": fingerprint}
-    wanted = make_measurements(config) if measurements is None else measurements
+    wanted = measurements
+    if wanted is None:
+        wanted = make_measurements(config, trained=attributes["steps"] > 0)
     # One pass for all that look at every image; one each for those that look at groups.
     runs: dict[tuple[str, str], list[Measurement]] = {}
     for each in wanted:

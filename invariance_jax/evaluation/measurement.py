@@ -57,11 +57,13 @@ class Network(NamedTuple):
     """The network, as a measurement's step uses it while it is traced.
 
     Attributes:
+        variables: Its parameters and running statistics, and what a learned augmentation learned.
         apply: From normalised images to (scores or None, features by name).
         normalize: From images in [0, 1] to normalised ones.
         largest_pass: Images that one forward pass may take.
     """
 
+    variables: Any
     apply: Apply
     normalize: Callable[[Inputs], Inputs]
     largest_pass: int

@@ -11,10 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from invariance_jax.augment.learned import unit
 from invariance_jax.report import style
 from invariance_jax.report.rows import words
 
 Colours = Mapping[str, str]
+Trajectories = Mapping[str, Sequence[Mapping[str, float | None]]]
+
+# How the metrics call a width in units that people know.
+WIDTH = "width/"
 
 # Inches.
 WIDE, NARROW = 11, 4.3
@@ -209,6 +214,46 @@ def boxes_by_magnitude(
         _label(panel, f"{words(name)}, {model}", block.sel(transform=name), chosen, lowest)
         panel.set_xlim(chosen[0] - 0.5 * step, chosen[-1] + 0.5 * step)
     return figure
+
+
+def widths(trajectories: Trajectories, *, narrow: bool) -> Figure:
+    """Draws how wide learned augmentations became, a panel a generator, a line a run.
+
+    Args:
+        trajectories: Rows of metrics by run, with "step" and "width/GENERATOR".
+        narrow: Put one panel below the other.
+
+    Returns:
+        The figure.
+    """
+    names = width_names(trajectories)
+    across = 1 if narrow else min(3, len(names))
+    down = -(-len(names) // across)
+    size = (_NARROW if narrow else _WIDE, 0.4 + 0.2 * len(trajectories) + 2.3 * down)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for spare in axes[len(names) :]:
+        spare.axis("off")
+    lines = {}
+    for panel, name in zip(axes, names, strict=False):
+        for label, rows in trajectories.items():
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            if points:
+                colour = lines[label].get_color() if label in lines else None
+                (lines[label],) = panel.plot(*zip(*points, strict=True), color=colour)
+        generator = name.removeprefix(WIDTH)
+        panel.set_title(words(generator), loc="left", fontweight="bold")
+        panel.set_xlabel("step")
+        panel.set_ylabel(unit(generator))
+        panel.set_ylim(bottom=0)
+    figure.legend(lines.values(), lines, loc="outside upper left", alignment="left")
+    return figure
+
+
+def width_names(trajectories: Trajectories) -> list[str]:
+    """Names of the metrics that are drawn: "width/GENERATOR" of every run."""
+    rows = (row for rows in trajectories.values() for row in rows)
+    return list(dict.fromkeys(name for row in rows for name in row if name.startswith(WIDTH)))
 
 
 def _by_model(table: xr.Dataset) -> dict[str, xr.Dataset]:

@@ -4,6 +4,7 @@ import base64
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jinja2
@@ -67,6 +68,7 @@ def write(
     *,
     example: Float[np.ndarray, "transform magnitude height width 3"] | None = None,
     factors: Sequence[Block] = (),
+    widths: charts.Trajectories | None = None,
     notes: Sequence[str] = (),
     command: str = "",
 ) -> pathlib.Path:
@@ -78,6 +80,7 @@ def write(
         example: One image under all transforms and magnitudes, float in [0, 1]; None leaves
             the figure out.
         factors: What there is to say about factors of variation.
+        widths: Metrics of runs whose augmentation was learned, by run.
         notes: What is missing, for the page to say, beside the files that could not be read.
         command: The command line that makes the page, printed on it.
 
@@ -92,19 +95,24 @@ def write(
     output = pathlib.Path(output_dir)
     with style.settings():
         of_factors = [picture for block in factors for picture in block.pictures]
-        every = [*pictures(results, example), *of_factors]
+        every = [*pictures(results, example, widths or {}), *of_factors]
         drawn = [_drawn(picture, output / "figures") for picture in every]
     path, missing = output / "report.html", [*results.problems, *notes]
     write_text(path, _render(results, drawn, factors=factors, problems=missing, command=command))
     return path
 
 
-def pictures(results: Results, example: Float[np.ndarray, "..."] | None) -> Iterator[Picture]:
+def pictures(
+    results: Results,
+    example: Float[np.ndarray, "..."] | None,
+    widths: charts.Trajectories = MappingProxyType({}),
+) -> Iterator[Picture]:
     """Lists the figures that the results allow.
 
     Args:
         results: From `load.read`.
         example: One image under all transforms, float in [0, 1], or None.
+        widths: Metrics of runs whose augmentation was learned, by run.
 
     Yields:
         The pictures, in the order of the page, not drawn yet.
@@ -119,6 +127,9 @@ def pictures(results: Results, example: Float[np.ndarray, "..."] | None) -> Iter
         top1 = summaries.accuracy(results.accuracy)
         what = f"Bars: {_listed(top1['mean'], '{:.1%}')}"
         yield Picture("accuracy", what, charts.accuracy, (top1, colours))
+    if widths:
+        what = f"Lines. At the end: {_last(widths)}"
+        yield Picture("widths", what, charts.widths, (widths,))
 
 
 def _of_invariance(runs: Sequence[Run], colours: charts.Colours) -> Iterator[Picture]:
@@ -152,6 +163,16 @@ def _of_invariance(runs: Sequence[Run], colours: charts.Colours) -> Iterator[Pic
 def _listed(values: xr.DataArray, form: str) -> str:
     pairs = zip(values["row"].values.tolist(), values.values, strict=True)
     return "; ".join(f"{label} {form.format(value)}" for label, value in pairs) + "."
+
+
+def _last(widths: charts.Trajectories) -> str:
+    """The last widths of every run, in words."""
+    ends = [
+        f"{run}, {words(name.removeprefix(charts.WIDTH))} {rows[-1][name]:.3g}"
+        for run, rows in widths.items()
+        for name in charts.width_names({run: rows})
+    ]
+    return "; ".join(ends) + "."
 
 
 def _cell(values: xr.DataArray, place: Callable[[np.ndarray], np.intp]) -> str:

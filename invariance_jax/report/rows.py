@@ -144,8 +144,10 @@ def network(
     counted = {"trained": _COUNTED, "imported": _SEEN | {WEIGHTS}, "untrained": _SEEN}[kind]
     fields = {path: _canonical(value) for path, value in values.items() if path in counted}
     if steps:
-        parts = [fields.pop(f"augment.{name}") for name in ("name", "policies", "mixing")]
-        fields[AUGMENTATION] = (parts[0], *parts[1], *parts[2])
+        # A label, which is all that some results say, lists whatever follows the variant alike.
+        name, learned = fields.pop("augment.name"), fields.pop("augment.learned", "")
+        following = fields.pop("augment.policies") + fields.pop("augment.mixing")
+        fields[AUGMENTATION] = (name, *following, *filter(None, (learned,)))
         if steps != fields[_STEPS]:
             fields[_STEPS] = f"{steps} of {fields[_STEPS]}"
         if fields.get("data.fraction") == 1:  # all images, whatever the seed

@@ -29,6 +29,7 @@ class Experiment:
         mesh: The devices.
         augmentation: What happens to each training image.
         mixing: What happens to batches of them.
+        learned: What happens to normalised images, with widths that are learned; None for nothing.
         preprocess: What happens to images otherwise: `none`, as in the paper.
         optimizer: The optimizer.
         schedule: Its learning rate.
@@ -39,6 +40,7 @@ class Experiment:
     mesh: Mesh
     augmentation: augment.WithPolicies
     mixing: augment.OneMixing
+    learned: augment.LearnedAugmentation | None
     preprocess: Augmentation
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
@@ -132,6 +134,7 @@ class Experiment:
             jax.random.key(self.config.seed),
             self.config.data.image_size,
             variables=variables,
+            augmentation=self.learned and self.learned.initial(self.model.num_classes),
             ema=self.config.train.ema_decay > 0,
             shardings=abstract and jax.tree.map(lambda x: x.sharding, abstract),
         )
@@ -157,6 +160,9 @@ def make(config: ExperimentConfig) -> Experiment:
         )
     mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
     _check_batch(config, mesh)
+    learned = augment.parse_learned(config.augment.learned, "config.augment.learned")
+    if learned:
+        _check_learned(config, learned)
     return Experiment(
         config=config,
         mesh=mesh,
@@ -166,8 +172,9 @@ def make(config: ExperimentConfig) -> Experiment:
             "config.augment.policies",
         ),
         mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
+        learned=learned,
         preprocess=preprocessing(config),
-        optimizer=optimizer.make_optimizer(config.optimizer, config.train.steps),
+        optimizer=optimizer.make_optimizer(config.optimizer, config.train.steps, learned),
         schedule=optimizer.make_schedule(config.optimizer, config.train.steps),
         loss=make_loss(config.train.loss, config.train.label_smoothing),
     )
@@ -186,6 +193,19 @@ def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
         )
     except (UserError, TypeError) as error:
         raise UserError(f"config.model.name: {error}") from error
+
+
+def _check_learned(config: ExperimentConfig, learned: augment.LearnedAugmentation) -> None:
+    if config.train.loss != "cross_entropy":
+        raise UserError(
+            f"config.train.loss is {config.train.loss!r}; expected 'cross_entropy' with "
+            "config.augment.learned, which averages the logarithms of probabilities"
+        )
+    if learned.per_class and config.augment.mixing:
+        raise UserError(
+            f"config.augment.mixing is {config.augment.mixing}; expected none with widths for each "
+            "class in config.augment.learned, because a mixed image has two"
+        )
 
 
 def _check_batch(config: ExperimentConfig, mesh: Mesh) -> None:

@@ -15,8 +15,9 @@ from clu import parameter_overview
 from jax.experimental import multihost_utils
 
 from invariance_jax import data, devices, distributed, files, models, progress, signals
+from invariance_jax.augment.learned import COLLECTION
 from invariance_jax.errors import RunError
-from invariance_jax.evaluation.accuracy import Accuracy
+from invariance_jax.evaluation.accuracy import Accuracy, AveragedAccuracy
 from invariance_jax.evaluation.driver import Driver
 from invariance_jax.training import checkpoints, performance
 from invariance_jax.training import workdir as workdirs
@@ -29,6 +30,7 @@ from invariance_jax.training.step import TrainMetrics, make_train_step
 _OVERVIEW = "parameters.txt"
 # Enough that the devices never wait for the host; a batch of canvases takes hundreds of MB.
 _MOST_QUEUED_STEPS = 2
+_VALIDATED = ("loss", "top1", "top5")
 # Images of a device. Validation is a small part of a run; to find the batch that fits is not.
 _VALIDATED_AT_ONCE = 32
 
@@ -55,17 +57,20 @@ class Trained:
 
 
 class Validation(NamedTuple):
-    """Accuracy over the validation split.
+    """Accuracy and loss over the validation split.
 
     Attributes:
         top1: Share of images whose best score is the true class, 0 to 1.
         top5: Share of images whose five best scores hold the true class.
         images: How many images there were.
+        loss: Mean cross-entropy, nats, whatever the loss in training is; with the regulariser of a
+            learned augmentation.
     """
 
     top1: float
     top5: float
     images: int
+    loss: float
 
 
 def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
@@ -75,9 +80,12 @@ def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
         experiment: The experiment.
 
     Returns:
-        From the model's variables to its accuracy; compiled at the first call.
+        From the model's variables to its accuracy; compiled at the first call. Images are judged
+        with a learned augmentation, unless every class has widths of its own.
     """
-    config = experiment.config
+    config, learned = experiment.config, experiment.learned
+    augmented = learned and not learned.per_class
+    measurement = AveragedAccuracy.from_config(config) if augmented else Accuracy()
     driver = Driver(
         model=models.from_flax(
             experiment.model,
@@ -85,7 +93,7 @@ def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
             name=config.model.name,
             image_size=config.data.image_size,
         ),
-        measurements=[Accuracy()],
+        measurements=[measurement],
         source=experiment.validation_source,
         preprocess=experiment.preprocess,
         canvas_size=config.data.canvas_size,
@@ -100,7 +108,10 @@ def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
     def validate(variables: Any) -> Validation:
         ((_, found),) = driver.run(variables)
         top1, top5 = found["correct_top1"], found["correct_top5"]
-        return Validation(float(top1.mean()), float(top5.mean()), len(top1))
+        loss = found["cross_entropy"].mean()
+        if learned:
+            loss += learned.penalty(devices.to_host(variables["params"][COLLECTION]))
+        return Validation(float(top1.mean()), float(top5.mean()), len(top1), float(loss))
 
     return validate
 
@@ -126,6 +137,7 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
         loss=experiment.loss,
         grad_accum_steps=experiment.config.train.grad_accum_steps,
         ema_decay=experiment.config.train.ema_decay,
+        learned=experiment.learned,
     )
     return jax.jit(
         step,
@@ -204,8 +216,13 @@ def train(
         if start_step >= config.train.steps:
             return _trained(state, done)
 
+    def widths(state: TrainState) -> dict[str, float]:
+        learned = experiment.learned
+        return learned.metrics(devices.to_host(state.params[COLLECTION])) if learned else {}
+
     with contextlib.ExitStack() as stack:
-        writer = MetricWriter(workdir, start_step, announce)
+        # Of a run that begins, the row before the first step is repeated too.
+        writer = MetricWriter(workdir, start_step or -1, announce)
         saver = stack.enter_context(CheckpointWriter(workdir, keep=config.train.keep_checkpoints))
         before_step = stack.enter_context(performance.profile(workdir, profile))
         bar = stack.enter_context(
@@ -233,6 +250,8 @@ def train(
         asked = signals.Signals()
         if jax.process_count() == 1:
             asked = stack.enter_context(signals.deferred())
+        if experiment.learned and not start_step:
+            writer.write(0, {**widths(state), "seconds": 0.0})
         throughput.restart()
         for step in range(start_step + 1, config.train.steps + 1):
             batch = throughput.take(batches, metrics)
@@ -265,11 +284,11 @@ def train(
                     f"more config.optimizer.warmup_steps (now {config.optimizer.warmup_steps})"
                 )
             row = {name: float(values[name]) for name in ("loss", "top1", "learning_rate")}
-            row |= throughput.measure()
+            row |= throughput.measure() | widths(state)
             bar.set_postfix(loss=f"{row['loss']:.3f}", top1=f"{row['top1']:.1%}", refresh=False)
             if validation:
                 result = validate(state.evaluated_variables)
-                row |= {"validation_top1": result.top1, "validation_top5": result.top5}
+                row |= {f"validation_{each}": getattr(result, each) for each in _VALIDATED}
                 done = done.validated(step, result.top1, result.top5)
                 save = save or done.best_step == step
             seconds = seconds_before + time.perf_counter() - begun
@@ -327,6 +346,8 @@ def _make_throughput(experiment: Experiment) -> performance.Throughput:
     peak = performance.peak_flops(devices_[0].device_kind, config.mesh.peak_flops)
     # To count traces the whole model; without a peak there is nothing to compare it with.
     flops = peak and performance.training_flops(experiment.model, config.data.image_size)
+    if flops and experiment.learned:
+        flops *= experiment.learned.train_copies
     return performance.Throughput(
         batch_size=config.train.batch_size,
         image_flops=flops,

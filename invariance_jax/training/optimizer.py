@@ -8,6 +8,7 @@ import jax
 import optax
 
 from invariance_jax import spec
+from invariance_jax.augment.learned import COLLECTION, LearnedAugmentation
 from invariance_jax.config import OptimizerConfig
 from invariance_jax.errors import UserError
 
@@ -120,12 +121,16 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, steps: int, learned: LearnedAugmentation | None = None
+) -> optax.GradientTransformation:
     """Makes the optimizer.
 
     Args:
         config: The optimizer's config.
         steps: Steps of the whole run.
+        learned: An augmentation whose widths stand among the parameters: they do not decay, and
+            have a learning rate of their own.
 
     Returns:
         The optimizer with its schedule.
@@ -134,15 +139,29 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         UserError: Unknown optimizer, schedule or option.
     """
     schedule = make_schedule(config, steps)
+    decayed = _DECAYED[config.weight_decay_on]
+    if learned:
+        of_network = decayed or functools.partial(jax.tree.map, lambda _: True)
+
+        def decayed(params: Any) -> Any:
+            return {**of_network(params), COLLECTION: False}
+
     optimizer = spec.call(
         _OPTIMIZERS,
         config.name,
         schedule,
         config.weight_decay,
-        _DECAYED[config.weight_decay_on],
+        decayed,
         kind="optimizer",
         field="config.optimizer.name",
     )
+    if learned:
+        slower = optax.scale(learned.learning_rate_factor)
+        optimizer = optax.chain(optimizer, optax.masked(slower, _is_learned))
     if not config.grad_clip_norm:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.grad_clip_norm), optimizer)
+
+
+def _is_learned(params: Any) -> Any:
+    return {name: name == COLLECTION for name in params}

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from invariance_jax.augment.learned import COLLECTION
 from invariance_jax.devices import DATA_AXIS, MODEL_AXIS
 from invariance_jax.errors import UserError, lookup
 
@@ -51,7 +52,8 @@ def _along(axis: int, name: str) -> PartitionSpec:
 # The first pattern that is found in a path decides.
 RULES: Mapping[str, tuple[tuple[str, Divide], ...]] = {
     "replicated": ((r"", _whole),),
-    "fsdp": ((r"", _largest_axis_over_data),),
+    # Every process logs what its augmentation has learned.
+    "fsdp": ((rf"\b{COLLECTION}$", _whole), (r"", _largest_axis_over_data)),
     # Shoeybi et al., "Megatron-LM" (arXiv 1909.08053), section 3.
     "tensor": (
         (r"\bblock\d+/(qkv|fc1)/(kernel|bias)$", _columns),

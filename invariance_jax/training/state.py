@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from invariance_jax.augment.learned import COLLECTION
 from invariance_jax.models import init_variables
 
 
@@ -19,7 +20,7 @@ class TrainState:
 
     Attributes:
         step: How many steps have been taken, int32 scalar. With the seed it fixes the next batch.
-        params: Parameters of the model.
+        params: Parameters of the model; those of a learned augmentation under its own name.
         batch_stats: Running statistics of BatchNorm; empty for models without.
         optimizer_state: State of the optimizer.
         ema: Moving average of `variables`; empty for runs without.
@@ -51,6 +52,7 @@ def init_state(
     image_size: int,
     *,
     variables: dict[str, Any] | None = None,
+    augmentation: Any = None,
     ema: bool = False,
     shardings: "TrainState | None" = None,
 ) -> TrainState:
@@ -62,6 +64,7 @@ def init_state(
         key: The run's key.
         image_size: Side of the images, pixels.
         variables: Parameters and batch statistics to start from; drawn from the key by default.
+        augmentation: Parameters of a learned augmentation; None for none.
         ema: Whether to keep a moving average; it starts from the first variables.
         shardings: Where each array shall lie, in a tree like the state; None for the default
             device. The values do not depend on it.
@@ -73,10 +76,10 @@ def init_state(
     if variables is None:
         # The model is static and compared by its fields: one program for all runs of an
         # architecture, as drawing compiles slowly. The optimizer has no such identity.
-        draw = jax.jit(init_variables, static_argnames=("model", "image_size"), out_shardings=where)
-        variables = draw(model, key, image_size=image_size)
-    elif where is not None:
-        variables = jax.device_put(variables, where)
+        draw = jax.jit(_drawn, static_argnames=("model", "image_size"), out_shardings=where)
+        variables = draw(model, key, augmentation, image_size=image_size)
+    else:
+        variables = jax.device_put(_with(variables, augmentation), where)
     params = variables["params"]
     start = jax.jit(optimizer.init, out_shardings=shardings and shardings.optimizer_state)
     return TrainState(
@@ -87,6 +90,16 @@ def init_state(
         # A copy: the step gives away the memory of each part of the state.
         ema=jax.jit(_copied, out_shardings=where)(variables) if ema else {},
     )
+
+
+def _drawn(model: nn.Module, key: PRNGKeyArray, augmentation: Any, image_size: int) -> Any:
+    return _with(init_variables(model, key, image_size), augmentation)
+
+
+def _with(variables: dict[str, Any], augmentation: Any) -> dict[str, Any]:
+    if augmentation is None:
+        return variables
+    return {**variables, "params": {**variables["params"], COLLECTION: augmentation}}
 
 
 def _copied(tree: Any) -> Any:

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from invariance_jax.augment import OneMixing, WithPolicies
+from invariance_jax.augment import LearnedAugmentation, OneMixing, WithPolicies
+from invariance_jax.augment.learned import COLLECTION, mean_log_probability
 from invariance_jax.training.losses import Loss
 from invariance_jax.training.state import TrainState
 from invariance_jax.transforms import normalize
@@ -106,6 +107,7 @@ def make_train_step(
     loss: Loss,
     grad_accum_steps: int,
     ema_decay: float,
+    learned: LearnedAugmentation | None = None,
 ) -> Step:
     """Makes the training step, to be jitted as one program.
 
@@ -119,6 +121,7 @@ def make_train_step(
         loss: The loss of each example.
         grad_accum_steps: Microbatches; see `_mean_gradients`.
         ema_decay: Decay of the state's moving average; without effect if it has none.
+        learned: What happens to normalised images, with widths that stand among the parameters.
 
     Returns:
         `step(state, metrics, batch) -> (state, metrics)`; the batch is as `data.train_batches`
@@ -126,11 +129,19 @@ def make_train_step(
     """
 
     def loss_of(
-        params: Any, batch_stats: Any, images: Array, target: Array
+        params: Any, batch_stats: Any, images: Array, target: Array, *drawn: Array
     ) -> tuple[Array, tuple[Any, Array]]:
         variables = {"params": params, "batch_stats": batch_stats}
+        penalty = 0.0
+        if learned:
+            raw = params[COLLECTION]
+            raw = jax.lax.stop_gradient(raw) if learned.fixed else raw
+            images, penalty = learned(raw, images, *drawn), learned.penalty(raw)
         (logits, _), updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-        return jnp.mean(loss(logits, target)), (updates.get("batch_stats", {}), logits)
+        if learned:
+            logits = mean_log_probability(logits, learned.train_copies)
+        value = jnp.mean(loss(logits, target)) + penalty
+        return value, (updates.get("batch_stats", {}), logits)
 
     gradients_of = _mean_gradients(jax.value_and_grad(loss_of, has_aux=True), grad_accum_steps)
 
@@ -139,8 +150,9 @@ def make_train_step(
         images = jax.vmap(augmentation)(keys, batch["canvas"], batch["height"], batch["width"])
         target = jax.nn.one_hot(batch["label"], model.num_classes)
         images, target = mixing(mixing_key(key, state.step), images, target)
+        drawn = (learned.draw(keys, learned.train_copies), batch["label"]) if learned else ()
         (value, (batch_stats, logits)), gradients = gradients_of(
-            state.params, state.batch_stats, normalize(images), target
+            state.params, state.batch_stats, normalize(images), target, *drawn
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer_state, state.params)
         new_state = TrainState(
@@ -181,8 +193,8 @@ def _mean_gradients(value_and_grad: Callable[..., Any], parts: int) -> Callable[
     ones move once for each microbatch, as in PyTorch when gradients are accumulated.
 
     Args:
-        value_and_grad: `f(params, batch_stats, images, target)` to `((loss, (batch_stats,
-            logits)), gradients)`.
+        value_and_grad: `f(params, batch_stats, images, target, ...)` to `((loss, (batch_stats,
+            logits)), gradients)`; more arrays [batch, ...] may follow.
         parts: How many microbatches; they divide the batch.
 
     Returns:
@@ -191,8 +203,8 @@ def _mean_gradients(value_and_grad: Callable[..., Any], parts: int) -> Callable[
     if parts == 1:
         return value_and_grad
 
-    def accumulated(params: Any, batch_stats: Any, images: Array, target: Array) -> Any:
-        def one(carry: tuple[Any, Any], part: tuple[Array, Array]) -> tuple[Any, Any]:
+    def accumulated(params: Any, batch_stats: Any, *arrays: Array) -> Any:
+        def one(carry: tuple[Any, Any], part: tuple[Array, ...]) -> tuple[Any, Any]:
             batch_stats, total = carry
             (loss, (batch_stats, logits)), gradients = value_and_grad(params, batch_stats, *part)
             return (batch_stats, jax.tree.map(jnp.add, total, gradients)), (loss, logits)
@@ -201,11 +213,9 @@ def _mean_gradients(value_and_grad: Callable[..., Any], parts: int) -> Callable[
             return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
 
         start = batch_stats, jax.tree.map(jnp.zeros_like, params)
-        (batch_stats, total), (losses, logits) = jax.lax.scan(
-            one, start, (split(images), split(target))
-        )
+        (batch_stats, total), (losses, logits) = jax.lax.scan(one, start, tuple(map(split, arrays)))
         gradients = jax.tree.map(lambda x: x / parts, total)
-        in_order = jnp.swapaxes(logits, 0, 1).reshape(target.shape)
+        in_order = jnp.swapaxes(logits, 0, 1).reshape(-1, logits.shape[-1])
         return (jnp.mean(losses), (batch_stats, in_order)), gradients
 
     return accumulated

@@ -132,7 +132,7 @@ def flow(
 
 
 # Rows of the velocity: of x, of y; each times (x, y, 1). y points down.
-_VELOCITIES = {
+VELOCITIES = {
     "translate_x": (((0, 0, 1), (0, 0, 0)), "half sides"),
     "translate_y": (((0, 0, 0), (0, 0, 1)), "half sides"),
     "rotate": (((0, -1, 0), (1, 0, 0)), "radians, clockwise"),
@@ -177,7 +177,7 @@ _COLOURS = {
 
 def _geometric(name: str, *, padding_mode: Padding = "reflect") -> Generator:
     lookup(_PLACES, padding_mode, "padding mode")
-    velocity, unit = _VELOCITIES[name]
+    velocity, unit = VELOCITIES[name]
     tangent = partial(flow, velocity=velocity, padding_mode=padding_mode)
     return Generator(name=name, tangent=tangent, unit=unit, family="geometric")
 
@@ -192,7 +192,7 @@ def _appearance(name: str) -> Generator:
 
 
 _MAKERS: Mapping[str, Callable[..., Generator]] = MappingProxyType(
-    {name: partial(_geometric, name) for name in _VELOCITIES}
+    {name: partial(_geometric, name) for name in VELOCITIES}
     | {name: partial(_appearance, name) for name in _COLOURS}
 )
 

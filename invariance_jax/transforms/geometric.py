@@ -1,6 +1,6 @@
 """Geometric transforms about the image's centre: bilinear, zero fill, torchvision's `affine`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import jax.numpy as jnp
@@ -23,14 +23,25 @@ def _centred(size: int) -> Float[Array, "{size}"]:
     return jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2
 
 
-def _weights(places: Float[Array, "{size}"], size: int) -> Float[Array, "{size} {size}"]:
-    """Weights of places along one axis that are measured from the middle of the image."""
-    return resample.interpolation_weights(places + (size - 1) / 2, size)
+def axis_weights(
+    size: int, factor: Scalar | float = 1.0, shift: Scalar | float = 0.0
+) -> Float[Array, "{size} {size}"]:
+    """Weights of `warp` along one axis, where axes stay axes.
+
+    Args:
+        size: Pixels along the axis.
+        factor: The pixel at x, from the middle, shows what stands at factor * x + shift.
+        shift: In pixels.
+
+    Returns:
+        One row of weights for each pixel.
+    """
+    return resample.interpolation_weights(factor * _centred(size) + shift + (size - 1) / 2, size)
 
 
 # Weights along one axis of an image that has moved by a distance in pixels.
 _MOVED: Mapping[str, Callable[[int, Scalar | float], Float[Array, "size size"]]] = {
-    "constant": lambda size, distance: _weights(_centred(size) - distance, size),
+    "constant": lambda size, distance: axis_weights(size, shift=-distance),
     "wrap": lambda size, distance: resample.periodic_weights(
         jnp.arange(size, dtype=jnp.float32) - distance, size
     ),
@@ -100,18 +111,28 @@ def scale(image: Image, magnitude: Scalar) -> Image:
     Returns:
         The zoomed image, same shape and dtype.
     """
-    rows, columns = (_weights(_centred(size) / magnitude, size) for size in image.shape[:2])
+    rows, columns = (axis_weights(size, 1 / magnitude) for size in image.shape[:2])
     return resample.apply_weights(image, rows, columns)
 
 
-def _warp(image: Image, y_of: tuple[Scalar, Scalar], x_of: tuple[Scalar, Scalar]) -> Image:
-    """Samples where (y, x), from the middle, maps to y_of · (y, x) and x_of · (y, x)."""
+def warp(image: Image, x_of: Sequence[Scalar | float], y_of: Sequence[Scalar | float]) -> Image:
+    """Samples an image at affine functions of each pixel's place, bilinear, zero fill.
+
+    Args:
+        image: Float [height, width, channels].
+        x_of: (a, b, c): the pixel at (x, y), from the middle of the image, shows what stands
+            a x + b y + c pixels to the right of the middle.
+        y_of: Likewise, down.
+
+    Returns:
+        The warped image, same shape and dtype.
+    """
     height, width, _ = image.shape
     y, x = _centred(height)[:, None], _centred(width)[None, :]
     return resample.sample_bilinear(
         image,
-        y_of[0] * y + y_of[1] * x + (height - 1) / 2,
-        x_of[0] * y + x_of[1] * x + (width - 1) / 2,
+        y_of[1] * y + y_of[0] * x + (y_of[2] + (height - 1) / 2),
+        x_of[1] * y + x_of[0] * x + (x_of[2] + (width - 1) / 2),
     )
 
 
@@ -125,8 +146,7 @@ def shear_x(image: Image, magnitude: Scalar) -> Image:
     Returns:
         The sheared image, same shape and dtype.
     """
-    one, zero = jnp.float32(1), jnp.float32(0)
-    return _warp(image, (one, zero), (jnp.tan(jnp.deg2rad(magnitude)), one))
+    return warp(image, (1.0, jnp.tan(jnp.deg2rad(magnitude)), 0.0), (0.0, 1.0, 0.0))
 
 
 def shear_y(image: Image, magnitude: Scalar) -> Image:
@@ -139,8 +159,7 @@ def shear_y(image: Image, magnitude: Scalar) -> Image:
     Returns:
         The sheared image, same shape and dtype.
     """
-    one, zero = jnp.float32(1), jnp.float32(0)
-    return _warp(image, (one, jnp.tan(jnp.deg2rad(magnitude))), (zero, one))
+    return warp(image, (1.0, 0.0, 0.0), (jnp.tan(jnp.deg2rad(magnitude)), 1.0, 0.0))
 
 
 def rotate(image: Image, magnitude: Scalar) -> Image:
@@ -155,4 +174,4 @@ def rotate(image: Image, magnitude: Scalar) -> Image:
     """
     angle = jnp.deg2rad(magnitude)
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    return _warp(image, (cosine, -sine), (sine, cosine))
+    return warp(image, (cosine, sine, 0.0), (-sine, cosine, 0.0))

@@ -42,6 +42,8 @@ class Axis(NamedTuple):
         visible: An output pixel whose centre c lies outside [low, high] is black. This is not
             normalised away: it is zero fill.
         flip: Whether the output is mirrored along this axis.
+        antialias: Whether the filter widens where the output has fewer pixels than the box. Without
+            it i weighs max(0, 1 - |i + 1/2 - c|): torch's `interpolate`.
     """
 
     start: Scalar
@@ -49,6 +51,7 @@ class Axis(NamedTuple):
     cut: tuple[Scalar, Scalar]
     visible: tuple[Scalar, Scalar]
     flip: Bool[Array, ""]
+    antialias: Bool[Array, ""] | bool = True
 
     def dense(self, size: int, canvas_size: int) -> Float[Array, "{size} {canvas_size}"]:
         """Weights of every source pixel for each output pixel.
@@ -91,7 +94,7 @@ class Axis(NamedTuple):
         self, pixels: Int[Array, "#{size} taps"], size: int, canvas_size: int
     ) -> Float[Array, "{size} taps"]:
         """Weights of given source pixels, one row of them for each output pixel or for all."""
-        reach = jnp.maximum(self.length / size, 1.0)
+        reach = jnp.where(self.antialias, jnp.maximum(self.length / size, 1.0), 1.0)
         centres = self._centres(size)
         positions = pixels.astype(jnp.float32) + 0.5
         distance = jnp.abs(positions - centres[:, None]) / reach

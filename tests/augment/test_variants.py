@@ -228,6 +228,36 @@ def test_translate_moves_whole_resized_pixels_with_black_behind(canvas_of, draw,
     assert min(shifts) < -12 and max(shifts) > 12 and max(map(abs, shifts)) <= 24
 
 
+def interpolated(pixels, size):
+    """torch's `interpolate(mode="bilinear", align_corners=False)` along the first axis."""
+    length = len(pixels)
+    centre = np.maximum((np.arange(size) + 0.5) * length / size - 0.5, 0)
+    first = np.floor(centre).astype(int)
+    share = (centre - first)[:, None, None]
+    return (1 - share) * pixels[first] + share * pixels[np.minimum(first + 1, length - 1)]
+
+
+@pytest.mark.parametrize(
+    "name", ["translate_scale", "translate_scale_square", "translate_inverse_scale"]
+)
+def test_without_antialias_a_crop_is_resized_as_a_tensor(photo, canvas_of, name):
+    variant = augment.get(name, size=SIZE, antialias=False)
+    pixels = np.asarray(photo)
+    canvas, *_ = canvas_of(pixels, max(pixels.shape))
+    flip = jnp.bool_(False)
+    # Smaller, larger, and partly off the image: black comes with the crop.
+    for top, left, height, width in ((3, 8, 140, 101), (40, 30, 20, 33), (-30, 50, 110, 90)):
+        window = crop_then_resize(box_of(top, left, height, width))
+        found = np.asarray(jax.jit(variant.render)(canvas, (window,), flip)) * 255
+        around = np.pad(pixels.astype(np.float64), ((99, 99), (99, 99), (0, 0)))
+        crop = around[top + 99 : top + 99 + height, left + 99 : left + 99 + width]
+        expected = interpolated(crop, SIZE)
+        expected = interpolated(expected.swapaxes(0, 1), SIZE).swapaxes(0, 1)
+        np.testing.assert_allclose(found, expected, atol=2e-2)
+        smooth = augment.get(name, size=SIZE).render(canvas, (window,), flip)
+        assert (np.abs(found - 255 * smooth).max() > 5) == (height > SIZE)
+
+
 def test_an_augmentation_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         augment.get("none").size = 8
@@ -272,6 +302,8 @@ def test_gradients_of_the_numbers_are_finite(photo, canvas_of, name):
         ("random_crop", {"resize": 40, "size": 8, "cropsize": 41}, "1 to resize, which is 40"),
         ("random_crop", {"size": 32, "resize": 31}, "cropsize is 32; expected"),
         ("scaled_center_crop", {"k": 15}, "k is 15; expected a whole number, 0 to 14"),
+        ("translate_scale", {"antialias": 0}, "antialias is 0; expected True or False"),
+        ("translate", {"antialias": False}, "augmentation 'translate' has no option 'antialias'"),
         ("scaled_center_crop", {"k": 1.5}, "k is 1.5; expected a whole number"),
     ],
 )

@@ -1,18 +1,22 @@
 """Accuracy counted by hand, and of other crops against a plain loop."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
 
-from invariance_jax import config, data, models
+from invariance_jax import augment, config, data, models
+from invariance_jax.augment.learned import COLLECTION
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation.accuracy import Accuracy, TestTime, by_class
+from invariance_jax.evaluation.accuracy import Accuracy, AveragedAccuracy, TestTime, by_class
 from invariance_jax.evaluation.measurement import to_bytes
+from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.transforms import normalize
 
-from .conftest import IMAGES, SEED, SIDE, VARIANTS, Linear, measured_one
+from .conftest import IMAGES, SEED, SIDE, VARIANTS, Linear, measured_one, pixels_of
 
 FALLING = np.arange(10.0, 0.0, -1)  # class 0 first, class 9 last
 NAN = np.nan
@@ -54,6 +58,8 @@ def test_by_hand():
     np.testing.assert_allclose(found.probability[:4], shares[[0, 4, 5, 1]], rtol=1e-5)
     np.testing.assert_array_equal(found.label, labels)
     assert list(found.image.values) == source.names()
+    np.testing.assert_allclose(found.cross_entropy[:4], -np.log(shares[[0, 4, 5, 1]]), rtol=1e-5)
+    assert found.cross_entropy.dtype == np.float32
     assert Accuracy().summary(found) == "Accuracy: top-1 12.50%, top-5 50.00% of 8 images"
 
 
@@ -104,6 +110,67 @@ def test_crops_are_those_of_the_config():
     values["eval"]["test_time"] = ("none", "scaled_centre_crop")
     with pytest.raises(UserError, match=r"config\.eval\.test_time\[1\]: .*'scaled_center_crop'"):
         TestTime.from_config(config.check(config.ExperimentConfig, values))
+
+
+LEARNED = "augerino(generators=('translate_x', 'rotate'), start=(1.0, -0.5), copies=3)"
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_averages_of_copies_equal_a_plain_loop(digits, model, learned):
+    raw = jnp.float32([1.0, -0.5])
+    params = {**model.variables["params"], COLLECTION: raw}
+    known = dataclasses.replace(model, variables={**model.variables, "params": params})
+    crop = VARIANTS["random_resized_crop"]
+    made = augment.parse_learned(LEARNED) if learned else crop
+    measurement = AveragedAccuracy(augmentation=made, described="x", copies=3, seed=SEED)
+    found = measured_one(measurement, digits, known)
+
+    @jax.jit
+    def scores(index, image, *place):
+        logits = []
+        for key in jax.random.split(jax.random.key(SEED), 3):
+            key = jax.random.fold_in(key, index)
+            if learned:
+                (draw,) = made.draw(key[None], 1)[0]
+                shown = made.warp(normalize(image), made.weights(raw, draw))
+            else:
+                shown = normalize(to_bytes(crop(key, *place)))
+            logits.append(Linear().apply(model.variables, shown[None])[0][0])
+        return jnp.mean(jax.nn.log_softmax(jnp.stack(logits)), 0)
+
+    for i, image in enumerate(pixels_of(digits)):
+        average = np.asarray(scores(i, image, *data.to_canvas(digits[i]["image"], SIDE)))
+        shares, label = np.exp(average) / np.exp(average).sum(), digits[i]["label"]
+        np.testing.assert_allclose(found.probability[i], shares[label], rtol=1e-4)
+        np.testing.assert_allclose(found.cross_entropy[i], -np.log(shares[label]), rtol=1e-4)
+        assert int(found.predicted[i]) == average.argmax()
+    assert measurement.summary(found).startswith("Accuracy, averaged over 3 draws of x: top-1 ")
+
+
+def test_what_is_averaged_over_is_what_the_run_was_trained_with():
+    def made(learned, *measurements, trained=True):
+        values = {"augment": {"name": "flip", "learned": learned}, "eval": {"seed": 4}}
+        values["eval"]["measurements"] = measurements
+        found = make_measurements(config.check(config.ExperimentConfig, values), trained=trained)
+        return {each.name: each for each in found}
+
+    (plain,) = made("", "averaged_accuracy(copies=2)").values()
+    assert (plain.described, plain.copies, plain.seed) == ("flip", 2, 4)
+    assert plain.identity() == {"augmentation": "flip", "copies": 2}
+    # A learned augmentation is measured with and without, once it has learned.
+    both = made(LEARNED, "accuracy")
+    assert list(both) == ["accuracy", "averaged_accuracy"]
+    assert both["averaged_accuracy"].augmentation == augment.parse_learned(LEARNED)
+    assert both["averaged_accuracy"].copies == 3
+    assert list(made(LEARNED, "accuracy", trained=False)) == ["accuracy"]
+    asked = made(LEARNED, "averaged_accuracy(augmentation='none', copies=1)")
+    assert asked["averaged_accuracy"].described == "none"
+    # Which class an image has, evaluation does not know.
+    assert list(made("augerino(per_class=True)", "accuracy")) == ["accuracy"]
+    with pytest.raises(
+        UserError, match=r"measurements\[0\]: config\.augment\.learned is .*class says"
+    ):
+        made("augerino(per_class=True)", "averaged_accuracy")
 
 
 def test_classes_by_hand():

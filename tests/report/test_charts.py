@@ -51,6 +51,20 @@ def test_ink_contrasts_with_its_background(colour, ink):
     assert style.readable_on(colour) == ink
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_widths_are_lines_by_run_in_panels_by_generator(narrow):
+    turned = [{"step": step, "width/rotate": 10.0 * step} for step in range(3)]
+    both = [{"step": 0, "loss": 1.0}, {"step": 2, "width/rotate": 5.0, "width/scale": 0.3}]
+    figure = charts.widths({"a": turned, "b": both}, narrow=narrow)
+    rotate, scale = figure.axes
+    assert [panel.get_ylabel() for panel in figure.axes] == ["degrees", "smallest side fraction"]
+    lines = [line.get_xydata().tolist() for line in rotate.get_lines()]
+    assert lines == [[[0, 0], [1, 10], [2, 20]], [[2, 5]]]
+    (line,) = scale.get_lines()
+    assert line.get_color() == rotate.get_lines()[1].get_color()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+
+
 @pytest.mark.parametrize(("narrow", "across"), [(False, 5), (True, 2)])
 def test_lines_show_medians_and_interquartile_bands(results, colours, narrow, across):
     runs = [run for run in results.runs if run.row.model == "vit_mu8"]

@@ -195,6 +195,16 @@ def test_accuracy_alone_makes_a_page_and_the_same_one_each_time(folder, tmp_path
     assert "relative invariance" not in page.source
 
 
+def test_what_augmentation_learned_is_drawn(folder, tmp_path, coarse):
+    folder.add_accuracy("resnet8", "none", 0.5)
+    rows = [{"step": 0, "width/rotate": 20.0}, {"step": 5, "loss": 1.0, "width/rotate": 35.55}]
+    path = page_of.write(load.read([folder.path]), tmp_path, widths={"run 1": rows})
+    page = Page(path)
+    assert [each["id"] for each in page.all("figure")] == ["accuracy", "widths"]
+    assert "At the end: run 1, rotate 35.5." in page.source
+    assert "What augmentation learned" in page.text
+
+
 def test_a_failure_leaves_the_earlier_page(folder, tmp_path, monkeypatch):
     folder.add_accuracy("resnet8", "none", 0.5)
     results = load.read([folder.path])

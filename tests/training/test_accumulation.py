@@ -9,6 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from invariance_jax.augment import parse_learned
+from invariance_jax.augment.learned import COLLECTION
 from invariance_jax.models.layers import MOMENTUM, BatchNorm
 from invariance_jax.training.losses import make_loss
 from invariance_jax.training.state import init_state
@@ -54,11 +56,12 @@ def batch_of(seed):
     )
 
 
-def state_of(model, *, ema=False):
-    return init_state(model, optax.sgd(0.1), KEY, SIDE, ema=ema)
+def state_of(model, *, ema=False, learned=None):
+    augmentation = learned and learned.initial(CLASSES)
+    return init_state(model, optax.sgd(0.1), KEY, SIDE, augmentation=augmentation, ema=ema)
 
 
-def step_of(model, *, grad_accum_steps=1, ema_decay=0.0):
+def step_of(model, *, grad_accum_steps=1, ema_decay=0.0, learned=None):
     return make_train_step(
         model,
         plain,
@@ -69,6 +72,7 @@ def step_of(model, *, grad_accum_steps=1, ema_decay=0.0):
         loss=make_loss("cross_entropy", 0.0),
         grad_accum_steps=grad_accum_steps,
         ema_decay=ema_decay,
+        learned=learned,
     )
 
 
@@ -119,6 +123,31 @@ def test_batch_norm_sees_one_microbatch_after_another():
     for part in (0, 1):
         running = (1 - MOMENTUM) * running + MOMENTUM * images[part::2].mean((0, 1, 2))
     np.testing.assert_allclose(found.batch_stats["norm"]["mean"], running, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_microbatches_draw_copies_as_the_whole_batch_does(per_class):
+    learned = parse_learned(f"augerino(train_copies=2, per_class={per_class})")
+    model = Linear(normed=False)
+    state, batch = state_of(model, learned=learned), batch_of(0)
+    whole, parts = (
+        jax.jit(step_of(model, grad_accum_steps=each, learned=learned))(
+            state, TrainMetrics.empty(), batch
+        )[0]
+        for each in (1, 4)
+    )
+    assert_close(parts.params, whole.params)
+    moved = abs(whole.params[COLLECTION] - state.params[COLLECTION])
+    assert (moved > 1e-5).all()
+
+
+def test_fixed_widths_stay_while_the_network_learns():
+    learned = parse_learned("augerino(generators=('translate_x', 'scale'), fixed=True)")
+    model = Linear(normed=False)
+    state = state_of(model, learned=learned)
+    found, _ = jax.jit(step_of(model, learned=learned))(state, TrainMetrics.empty(), batch_of(0))
+    assert (found.params[COLLECTION] == jnp.float32([0.84, 2.44])).all()
+    assert abs(found.params["head"]["kernel"] - state.params["head"]["kernel"]).max() > 1e-4
 
 
 def test_the_average_follows_parameters_and_statistics():

@@ -145,7 +145,7 @@ def test_validation_counts_every_image_once(finished):
     trained, _ = finished
     built = experiment.make(tiny())  # 10 images in batches of 8
     found = loop.make_validate(built)(trained.state.evaluated_variables)
-    assert found == (trained.top1, trained.top5, 10)
+    assert found[:3] == (trained.top1, trained.top5, 10)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Twins of the paper's experiments at 64 pixels."""
