@@ -54,7 +54,7 @@ def main(argv: Sequence[str], *, keep_compiled: bool = False) -> int:
 
     Returns:
         The exit code: 0, 1 for a run that failed, 2 for a mistake of the user's, 130 after
-        Ctrl-C, 143 after SIGTERM.
+        Ctrl-C, 143 after SIGTERM, 129 when the terminal was closed.
     """
     if not argv or argv[0] in ("-h", "--help", "-help", "help"):
         print(_USAGE, end="")
@@ -108,6 +108,7 @@ def _run(argv: Sequence[str], keep_compiled: bool) -> None:
 def console() -> None:
     """Entry point of the `invariance-jax` console script."""
     signals.install()
+    signals.end_with_launcher()
     from invariance_jax import distributed
 
     distributed.run_to_the_end(lambda: main(sys.argv[1:], keep_compiled=True))

@@ -6,6 +6,7 @@ The engine is `jax.distributed`. Whoever starts the processes says so in the env
 
 import contextlib
 import os
+import pathlib
 import socket
 import sys
 import traceback
@@ -17,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
+from invariance_jax import files
 from invariance_jax.errors import UserError
 
 COORDINATOR = "INVARIANCE_JAX_COORDINATOR"
@@ -65,6 +67,9 @@ def initialize(
     if not automatic and not given:
         return
     jax.config.update("jax_enable_preemption_service", agrees_on_sigterm)
+    # To gRPC, which connects them, an empty value means none: by a proxy for web pages processes
+    # would look for each other for minutes.
+    os.environ["grpc_proxy"] = ""  # noqa: SIM112
     if automatic:
         _connect_automatically()
     else:
@@ -154,6 +159,27 @@ def together() -> Iterator[None]:
     for process, message in enumerate(messages):
         if message:
             raise UserError(f"process {process}: {message}")
+
+
+@contextlib.contextmanager
+def held(folder: pathlib.Path, work: str) -> Iterator[None]:
+    """Keeps every other run from the same work in a folder; every process of this one must enter.
+
+    Args:
+        folder: The folder; made if absent.
+        work: What is done there, in one word.
+
+    Yields:
+        Nothing; the first process holds the folder while the block runs.
+
+    Raises:
+        UserError: As `files.in_use`, in all processes.
+    """
+    with contextlib.ExitStack() as stack:
+        with together():
+            if is_lead():
+                stack.enter_context(files.in_use(folder, work))
+        yield
 
 
 def _gather(text: str) -> list[str]:

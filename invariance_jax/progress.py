@@ -1,5 +1,6 @@
 """Progress bars with rate and time left, as whole lines where the output is a file."""
 
+import contextlib
 import sys
 from typing import Any, TextIO
 
@@ -19,11 +20,13 @@ class _Lines:
 
     def write(self, text: str) -> None:
         text = text.strip("\r\n")
-        if text.strip():
-            self._stream.write(text + "\n")
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more; the work goes on
+            if text.strip():
+                self._stream.write(text + "\n")
 
     def flush(self) -> None:
-        self._stream.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.flush()
 
 
 def bar(

@@ -1,14 +1,17 @@
-"""SIGTERM and Ctrl-C: the first ends a command in order, a second one ends it at once."""
+"""SIGTERM, Ctrl-C, a closed terminal: the first ends a command in order, a second one at once."""
 
 import contextlib
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 
 INTERRUPTED = "interrupted; the same command goes on"
-_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# The end of a pipe, as `NUMBER:INODE`, whose other end is closed when the launcher is gone.
+LAUNCHER = "INVARIANCE_JAX_LAUNCHER"
 # The terminal, a launcher and a scheduler may each pass on the same request.
 _ONE_REQUEST_SECONDS = 1.0
 
@@ -26,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """What is installed for both signals.
+    """What is installed for these signals.
 
     Attributes:
         came: The signal that came; None so far. It is kept beside the exception: one that is
@@ -58,9 +61,28 @@ def install() -> Signals:
         What is installed, until the process ends.
     """
     signals = Signals()
-    for number in _NUMBERS:
-        signal.signal(number, signals)
+    for number in NUMBERS:
+        # `nohup` asks to ignore a closed terminal.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signals)
     return signals
+
+
+def end_with_launcher(environment: Mapping[str, str] = os.environ) -> None:
+    """Lets the end of a launcher that could tell nobody, as by SIGKILL, come as SIGTERM.
+
+    Args:
+        environment: The environment variables; launchers set INVARIANCE_JAX_LAUNCHER.
+    """
+    pipe, _, inode = environment.get(LAUNCHER, "").partition(":")
+    with contextlib.suppress(ValueError, OSError):  # the command stands behind one that closed it
+        if os.fstat(int(pipe)).st_ino == int(inode):
+            threading.Thread(target=_end_with, args=(int(pipe),), daemon=True).start()
+
+
+def _end_with(pipe: int) -> None:
+    os.read(pipe, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -70,7 +92,7 @@ def deferred() -> Iterator[Signals]:
     Yields:
         What tells whether a signal came, also before the block.
     """
-    before = {number: signal.getsignal(number) for number in _NUMBERS}
+    before = {number: signal.getsignal(number) for number in NUMBERS}
     installed = before[signal.SIGTERM]
     signals = installed if isinstance(installed, Signals) else install()
     signals.deferred = True

@@ -5,7 +5,8 @@
 
 Every process gets its own simulated CPU devices: what runs here runs on as many hosts. Each line
 of output begins with the number of its process. If one process fails, the others are stopped and
-the launcher exits with the code of the first that failed. SIGTERM and SIGINT are passed on.
+the launcher exits with the code of the first that failed. SIGTERM and SIGINT are passed on; the
+processes save and end too when the terminal is closed or the launcher is killed.
 """
 
 import argparse
@@ -132,10 +133,15 @@ class Group:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._readers: list[threading.Thread] = []
         port = free_port()
+        # Nobody writes to it: the processes see that its other end is closed when this one is gone,
+        # by SIGKILL too, and take that for SIGTERM.
+        pipe, self._open_while_we_live = os.pipe()
+        lifeline = {"INVARIANCE_JAX_LAUNCHER": f"{pipe}:{os.fstat(pipe).st_ino}"}
         for number in range(options.processes):
             process = subprocess.Popen(
                 options.command,
-                env={**os.environ, **environment(options, number, port)},
+                env={**os.environ, **environment(options, number, port), **lifeline},
+                pass_fds=(pipe,),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -148,6 +154,7 @@ class Group:
             self._readers.append(reader)
             reader.start()
             watcher.start()
+        os.close(pipe)
 
     def _watch(self, number: int, process: "subprocess.Popen[bytes]") -> None:
         code = process.wait()
@@ -162,6 +169,9 @@ class Group:
             signal_number: Which.
         """
         self._told_to_stop = True
+        # Of a closed terminal JAX knows nothing.
+        if signal_number == signal.SIGHUP:
+            signal_number = signal.SIGTERM
         for process in self._processes:
             process.send_signal(signal_number)
         timer = threading.Timer(self._grace, self._kill)
@@ -191,6 +201,7 @@ class Group:
                     self.send(signal.SIGTERM)
         for reader in self._readers:
             reader.join()
+        os.close(self._open_while_we_live)
         return first
 
 
@@ -249,8 +260,9 @@ def main(argv: Sequence[str]) -> int:
             group.send(number)
 
     # Before the first process starts: a signal must never find the launcher unprepared.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under `nohup`
+            signal.signal(number, forward)
     for attempt in range(options.restarts + 1):
         groups.append(Group(options))
         if received:

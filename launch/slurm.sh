@@ -63,7 +63,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 command=(
   sbatch --requeue --signal=B:USR1@120 --open-mode=append
   "--output=$log_dir/%j.log" "--nodes=$nodes" "--ntasks-per-node=$tasks" "--gpus-per-node=$gpus"
-  "${others[@]}" "$here/slurm.sbatch" "${prefix[@]}" "$@"
+  ${others[@]+"${others[@]}"} "$here/slurm.sbatch" ${prefix[@]+"${prefix[@]}"} "$@"
 )
 
 if [ -n "$dry_run" ]; then

@@ -21,7 +21,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from invariance_jax import progress
+from invariance_jax import progress, signals
 from invariance_jax.commands import sweep as sweeps
 from invariance_jax.commands.sweep import Run
 from invariance_jax.errors import UserError
@@ -29,7 +29,8 @@ from invariance_jax.errors import UserError
 _FAILED, _USER_ERROR = 1, 2
 _SIGNALED = 128
 # What a run exits with that was asked to stop; nothing is wrong with it.
-_STOPPED = (_SIGNALED + signal.SIGTERM, _SIGNALED + signal.SIGINT)
+_STOPPED = tuple(_SIGNALED + number for number in signals.NUMBERS)
+_GPUS = "CUDA_VISIBLE_DEVICES"
 _POLL_SECONDS = 2.0
 _LOG = "sweep.log"
 
@@ -59,6 +60,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--slurm", metavar="FLAGS", help="submit a SLURM array: flags of launch/slurm.sh")
     add("--run", metavar="N", help="run only the N-th; `array` for that of a SLURM array")
     values = parser.parse_args(argv)
+    gpus = os.environ.get(_GPUS)
+    if gpus is not None and len(_words(gpus)) < values.jobs * values.gpus_per_job:
+        parser.error(
+            f"--jobs={values.jobs} by --gpus_per_job={values.gpus_per_job} are more GPUs than "
+            f"{_GPUS}={gpus} lists"
+        )
     for name, low in (("jobs", 1), ("gpus_per_job", 0)):
         if getattr(values, name) < low:
             parser.error(f"--{name} is {getattr(values, name)}; expected at least {low}")
@@ -112,6 +119,9 @@ class Queue:
             self._slots.put(slot)
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
+        # Nobody writes to it: a run sees that its other end is closed when this program is gone, by
+        # SIGKILL too, and takes that for SIGTERM.
+        self._pipe, _ = os.pipe()
         self.received: int | None = None
 
     def stop(self, number: int, _: object = None) -> None:
@@ -123,7 +133,7 @@ class Queue:
         with self._lock:
             self.received = number
             for process in self._running:
-                process.send_signal(number)
+                process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
     def execute(self, run: Run) -> None:
         """Runs what is left of a run; notes when it fails.
@@ -149,10 +159,13 @@ class Queue:
 
     def _one(self, words: Sequence[str], log: pathlib.Path, slot: int) -> int:
         environment = dict(os.environ)
+        environment[signals.LAUNCHER] = f"{self._pipe}:{os.fstat(self._pipe).st_ino}"
         if self.gpus_per_job:
-            first = slot * self.gpus_per_job
-            ids = range(first, first + self.gpus_per_job)
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, ids))
+            first, behind = (self.gpus_per_job * n for n in (slot, slot + 1))
+            # Numbers or UUIDs of those that were given to this shell; the others are not its own.
+            given = os.environ.get(_GPUS)
+            ids = _words(given) if given is not None else [str(n) for n in range(behind)]
+            environment[_GPUS] = ",".join(ids[first:behind])
         with log.open("ab") as file:
             # Under the lock: a signal reaches every run that has begun.
             with self._lock:
@@ -166,6 +179,7 @@ class Queue:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env=environment,
+                    pass_fds=(self._pipe,),
                     # Ctrl-C comes to this program, which passes it on.
                     start_new_session=True,
                 )
@@ -174,6 +188,10 @@ class Queue:
         with self._lock:
             self._running.discard(process)
         return code if code >= 0 else _SIGNALED - code
+
+
+def _words(listed: str) -> list[str]:
+    return [word.strip() for word in listed.split(",") if word.strip()]
 
 
 def _last_line(run: Run) -> str:
@@ -193,7 +211,9 @@ def run_here(runs: Sequence[Run], values: argparse.Namespace) -> int:
     """
     chosen = [run for run in runs if run.state() in _wanted(values)]
     jobs = Queue(values.jobs, values.gpus_per_job)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals.NUMBERS:
+        if signal.getsignal(number) == signal.SIG_IGN:  # as under `nohup`
+            continue
         # The handler takes a lock that the main thread never holds.
         signal.signal(
             number, lambda got, _: threading.Thread(target=jobs.stop, args=(got,)).start()

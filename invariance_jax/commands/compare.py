@@ -1,6 +1,5 @@
 """`compare`: several result files in one table."""
 
-import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -39,10 +38,11 @@ def run(argv: Sequence[str]) -> None:
     values, _, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
     if not arguments:
         raise UserError("no result file given; expected compare RESULT.nc|DIR [...]")
-    found = load.read_files([pathlib.Path(each).expanduser() for each in arguments])
+    output = files.local_path(values.output, "--output") if values.output else None
+    found = load.read_files([files.local_path(each, "compare's argument") for each in arguments])
     for problem in found.problems:
         print(f"invariance-jax: {problem}", file=sys.stderr)
     compared = comparison.compare(found.runs, measure=values.distance)
     print(comparison.to_text(compared))
-    if values.output:
-        files.write_text(pathlib.Path(values.output).expanduser(), comparison.to_csv(compared))
+    if output:
+        files.write_text(output, comparison.to_csv(compared))

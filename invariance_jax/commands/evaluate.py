@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 from jax.sharding import Mesh
 
-from invariance_jax import data, devices, distributed, models, spec
+from invariance_jax import data, devices, distributed, files, models, spec
 from invariance_jax.commands import parsing
 from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig
 from invariance_jax.errors import UserError
@@ -141,7 +141,7 @@ def initial(config: ExperimentConfig, split_field: str = "eval.split") -> models
     try:
         return models.load_model(
             config.model.name,
-            pathlib.Path(file).expanduser() if file else None,
+            file or None,
             image_size=config.data.image_size,
             seed=config.seed,
             num_classes=classes,
@@ -217,7 +217,7 @@ def _workdir_of(argv: Sequence[str]) -> pathlib.Path | None:
         name, _, value = word.lstrip("-").partition("=")
         if name == "workdir" and word.startswith("-"):
             value = value or (argv[position + 1] if position + 1 < len(argv) else "")
-            return pathlib.Path(value).expanduser() if value else None
+            return files.local_path(value, "--workdir") if value else None
     raise UserError("--workdir is missing; give it as --workdir=DIR")
 
 

@@ -1,6 +1,5 @@
 """`export`: a checkpoint's weights as a safetensors file with torch's names."""
 
-import pathlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -36,8 +35,8 @@ def run(argv: Sequence[str]) -> None:
     from invariance_jax.evaluation import results
     from invariance_jax.training import workdir
 
-    folder = pathlib.Path(parsing.required(parsed, "workdir", "DIR")).expanduser()
-    output = pathlib.Path(parsing.required(parsed, "output", "FILE.safetensors")).expanduser()
+    folder = parsing.required_path(parsed, "workdir", "DIR")
+    output = parsing.required_path(parsed, "output", "FILE.safetensors")
     if output.suffix != ".safetensors":
         raise UserError(f"--output is {str(output)!r}; expected a name that ends in .safetensors")
     trained = workdir.load_run(folder, best=parsed.flags.checkpoint == "best")

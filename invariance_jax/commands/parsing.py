@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from invariance_jax import fields
+from invariance_jax import fields, files
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.fields import Section
@@ -242,6 +242,23 @@ def required(parsed: Parsed, name: str, example: str) -> Any:
     return value
 
 
+def required_path(parsed: Parsed, name: str, example: str) -> pathlib.Path:
+    """Reads a flag that names a file or folder, as `required`.
+
+    Args:
+        parsed: The parsed command line.
+        name: The flag's name.
+        example: A value, for the error message.
+
+    Returns:
+        The path, there or not.
+
+    Raises:
+        UserError: It was not given, or is a URL.
+    """
+    return files.local_path(required(parsed, name, example), f"--{name}")
+
+
 def _flag_help(values: flags.FlagValues) -> str:
     lines = []
     for name in sorted(values):
@@ -281,7 +298,7 @@ def existing_folder(path: str, flag: str) -> pathlib.Path:
     Raises:
         UserError: It is not a folder.
     """
-    folder = pathlib.Path(path).expanduser()
+    folder = files.local_path(path, flag)
     if not folder.is_dir():
         raise UserError(f"{flag} is {path!r}; expected a folder that exists")
     return folder

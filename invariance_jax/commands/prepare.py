@@ -49,12 +49,11 @@ def run(argv: Sequence[str]) -> None:
 
     parsed = parsing.parse(argv, usage=_USAGE, define=define)
     values = parsed.flags
-    data_dir = pathlib.Path(parsing.required(parsed, "data_dir", "DIR")).expanduser()
+    data_dir = parsing.required_path(parsed, "data_dir", "DIR")
     names = _ARCHIVES.get(values.dataset.partition("/")[0], ())
-    if names:
-        manual_dir = pathlib.Path(parsing.required(parsed, "manual_dir", "DIR")).expanduser()
-    else:
-        manual_dir = pathlib.Path(values.manual_dir).expanduser() if values.manual_dir else None
+    manual_dir = None
+    if names or values.manual_dir:
+        manual_dir = parsing.required_path(parsed, "manual_dir", "DIR")
     require_tensorflow()
     builder = _builder(values.dataset, data_dir)
     folder = pathlib.Path(builder.data_path)

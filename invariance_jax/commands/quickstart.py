@@ -1,6 +1,5 @@
 """`quickstart`: the whole question on a small scale: train, evaluate, report."""
 
-import pathlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -37,7 +36,7 @@ def run(argv: Sequence[str]) -> None:
     parsed = parsing.parse(
         argv, usage=_USAGE, define=define, config="configs/quickstart.py", kind=SweepConfig
     )
-    workdir = pathlib.Path(parsing.required(parsed, "workdir", "DIR")).expanduser()
+    workdir = parsing.required_path(parsed, "workdir", "DIR")
 
     # Everything is checked before the first minute is spent.
     runs = sweep.expand(parsed.config, workdir / "runs")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import data
+from invariance_jax import data, files
 from invariance_jax.commands import parsing
 from invariance_jax.errors import UserError
 from invariance_jax.report import charts, examples, load, page, summaries, tables
@@ -39,8 +39,8 @@ def run(argv: Sequence[str]) -> None:
     if not arguments:
         raise UserError("no folder given; expected report DIR [DIR ...]")
     folders = [parsing.existing_folder(each, "report's argument") for each in arguments]
-    output = pathlib.Path(values.output).expanduser() if values.output else folders[0]
-    boxes = pathlib.Path(values.boxes).expanduser() if values.boxes else None
+    output = files.local_path(values.output, "--output") if values.output else folders[0]
+    boxes = files.local_path(values.boxes, "--boxes") if values.boxes else None
     write(folders, output, boxes=boxes, image_size=values.boxes_image_size)
 
 

@@ -1,6 +1,5 @@
 """`train`: one config, from the start or from its newest checkpoint."""
 
-import pathlib
 from collections.abc import Sequence
 
 from absl import flags
@@ -19,9 +18,9 @@ on from the newest checkpoint in DIR; a DIR that belongs to another config is re
   invariance-jax train --config=configs/imagenet64_resnet18.py --workdir=workdirs/resnet18 \\
       --config.data.data_dir=~/tensorflow_datasets --config.augment.name='translate(t=0.1)'
 
-DIR then holds config.json, parameters.txt, checkpoints/, metrics.jsonl and tensorboard/. SIGTERM or
-Ctrl-C saves, and ends with code 143 or 130; a second one ends at once. --profile=10:15 traces
-steps 10 to 14 into DIR/profile, for TensorBoard or Perfetto.
+DIR then holds config.json, parameters.txt, checkpoints/, metrics.jsonl and tensorboard/. SIGTERM,
+Ctrl-C or a closed terminal saves, and ends with code 143, 130 or 129; a second one ends at once.
+--profile=10:15 traces steps 10 to 14 into DIR/profile, for TensorBoard or Perfetto.
 """
 
 
@@ -42,7 +41,7 @@ def run(argv: Sequence[str]) -> None:
         from invariance_jax.training import experiment, loop, performance
 
         config = parsing.required(parsed, "config", "configs/imagenet64_resnet18.py")
-        workdir = pathlib.Path(parsing.required(parsed, "workdir", "DIR")).expanduser()
+        workdir = parsing.required_path(parsed, "workdir", "DIR")
         profile = performance.parse_range(parsed.flags.profile)
         built = experiment.make(config)
         built.check()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
+from invariance_jax import signals
 from invariance_jax.data.decode import BadImage, decode
 from invariance_jax.data.shared_memory import Block, take
 from invariance_jax.data.sources import DataError, Example, Source
@@ -37,8 +38,6 @@ _MOST_THREADS = 16
 _MOST_BAD_IN_A_ROW = 100
 # One that it reads, one that waits to be looked at.
 _BATCHES_PER_WORKER = 2
-# Whether to stop, and when, is decided there: a run that is told to stop saves first.
-_FOR_THE_MAIN_THREAD = (signal.SIGTERM, signal.SIGINT)
 
 
 class Batch(TypedDict):
@@ -238,7 +237,8 @@ def _begin_worker(read: Callable[[list[Block], Positions], tuple[Batch, list[Bad
     """Makes this process one that reads until the main process ends it or is gone itself."""
     global _read_of_this_worker
     _read_of_this_worker = functools.partial(read, [])
-    for number in _FOR_THE_MAIN_THREAD:
+    # Whether to stop, and when, the main thread decides: a run that is told to stop saves first.
+    for number in signals.NUMBERS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_main_process, daemon=True).start()
 
@@ -251,7 +251,7 @@ def _end_with_the_main_process() -> None:
 
 def _leave_signals_to_the_main_thread() -> None:
     """For a thread that starts workers: they inherit it, and are safe while they still import."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_MAIN_THREAD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.NUMBERS)
 
 
 def _read_in_worker(positions: Positions) -> tuple[Batch, list[BadImage]]:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
 
+from invariance_jax import files
 from invariance_jax.config import DataConfig
 from invariance_jax.errors import UserError, unknown_name
 
@@ -132,9 +133,7 @@ def local_folder(path: str | os.PathLike[str], field: str) -> pathlib.Path:
     Raises:
         UserError: It is not there, or something else is.
     """
-    text = os.fspath(path)
-    # Unlike pathlib's this leaves `~` where nobody knows a home.
-    folder = pathlib.Path(os.path.expanduser(text))
+    text, folder = os.fspath(path), files.local_path(path, field)
     if not text or not folder.is_dir():
         found = " but a file" if folder.is_file() else ""
         raise UserError(

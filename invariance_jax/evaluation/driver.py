@@ -230,7 +230,11 @@ class Driver:
         """
         variables = self.model.variables if variables is None else variables
         variables = devices.replicated_copy(variables, self.mesh, self._local)
-        program, batches = self.plan
+        shown = bool(self.description)
+        what = f"{self.description}: compiling"
+        with progress.bar(total=1, description=what, unit="program", shown=shown) as bar:
+            program, batches = self.plan
+            bar.update()
         measured = [
             {
                 name: np.concatenate([getattr(each, name)[each.measured] for each in shard])

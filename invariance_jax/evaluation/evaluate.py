@@ -103,9 +103,6 @@ def evaluate(
             versions = {"versions": results.versions()}
             folder = paths[each.name].with_suffix(".parts")
             shards[each.name] = Shards(folder, identities[each.name] | parts | versions)
-            if distributed.is_lead():
-                shards[each.name].claim(overwrite=overwrite)
-        devices.barrier("shards claimed")
         driver = Driver(
             model=model,
             measurements=missing,
@@ -119,25 +116,29 @@ def evaluate(
             shard_size=config.eval.shard_size,
             description=f"{name} {split}: {', '.join(each.name for each in missing)}",
         )
-        for each, found in driver.run(shards=shards) or ():
-            datasets = each.datasets(found, driver.images)
-            said = {
-                **common,
-                "split": split,
-                "measurement": json.dumps(identities[each.name], sort_keys=True),
-                "versions": results.versions(),
-            }
-            main = datasets.pop(MAIN).assign_attrs(said)
-            table = each.sidecar(main)
-            if table is not None:
-                files.write_text(paths[each.name].with_suffix(".csv"), table)
-            # Last: it says that everything is there.
-            results.write(main, paths[each.name], datasets)
-            shards[each.name].remove()
-            if isinstance(each, Accuracy):
-                record(output / "accuracy.csv", main)
-            announce(each.summary(main))
-        devices.barrier("results written")
+        with distributed.held(output, "evaluation"):
+            with distributed.together():
+                for each in shards.values() if distributed.is_lead() else ():
+                    each.claim(overwrite=overwrite)
+            for each, found in driver.run(shards=shards) or ():
+                datasets = each.datasets(found, driver.images)
+                said = {
+                    **common,
+                    "split": split,
+                    "measurement": json.dumps(identities[each.name], sort_keys=True),
+                    "versions": results.versions(),
+                }
+                main = datasets.pop(MAIN).assign_attrs(said)
+                table = each.sidecar(main)
+                if table is not None:
+                    files.write_text(paths[each.name].with_suffix(".csv"), table)
+                # Last: it says that everything is there.
+                results.write(main, paths[each.name], datasets)
+                shards[each.name].remove()
+                if isinstance(each, Accuracy):
+                    record(output / "accuracy.csv", main)
+                announce(each.summary(main))
+            devices.barrier("results written")
 
 
 def _check_enough(

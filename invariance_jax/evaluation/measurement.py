@@ -262,6 +262,12 @@ def augmentation_of(config: ExperimentConfig, text: str, field: str) -> Augmenta
         UserError: Unknown name or option, or a value out of range.
     """
     sizes = {"size": config.data.image_size, "resize": config.data.resize_size}
+    if sizes["resize"] < sizes["size"]:
+        raise UserError(
+            f"config.data.image_size is {sizes['size']} and config.data.resize_size "
+            f"{sizes['resize']}; expected resize_size to be at least image_size, the side of the "
+            "centre crop that is measured"
+        )
     return augment.parse(text, field=field, **sizes)
 
 

@@ -89,7 +89,7 @@ def from_flax(
         variables=variables,
         apply=functools.partial(module.apply, train=False),
         normalize=normalize,
-        num_classes=module.num_classes,
+        num_classes=module.num_classes or None,
         image_size=image_size,
     )
 
@@ -126,7 +126,8 @@ def load_model(
             the parameters, as training with this seed would begin.
         image_size: Side of the images, pixels.
         seed: Of the parameters that are drawn.
-        num_classes: Length of the logits; None for as many as the file has, 1000 without a file.
+        num_classes: Length of the logits; None for as many as the file has, 1000 without a file. A
+            file without a head makes a model without scores.
         dtype: What it computes in: "float32" or "bfloat16".
 
     Returns:
@@ -146,8 +147,8 @@ def load_model(
     else:
         arrays = load_weights(weights)
         variables = import_weights(kind, arrays, num_classes=num_classes, **options)
-        (classes,) = variables["params"]["head"]["bias"].shape
-        module = create(kind, classes, dtype=dtype, **options)
+        head = variables["params"].get("head")
+        module = create(kind, len(head["bias"]) if head else 0, dtype=dtype, **options)
         _check_shapes(variables, module, weights, image_size)
     return from_flax(module, variables, name=name, image_size=image_size)
 

@@ -101,7 +101,7 @@ def create(
 
     Args:
         name: One of `names()`.
-        num_classes: Length of the logits, at least 1.
+        num_classes: Length of the logits; 0 for a network without a head, whose logits are None.
         dtype: What it computes in: "float32" or "bfloat16".
         ghost_batch_size: How many consecutive images of the batch share BatchNorm statistics in
             training (the original's batch per GPU); 0 for the whole batch. Without effect on
@@ -123,13 +123,10 @@ def create(
         'cifar'
     """
     architecture = lookup(ARCHITECTURES, name, "model")
-    for field, value, least in (
-        ("num_classes", num_classes, 1),
-        ("ghost_batch_size", ghost_batch_size, 0),
-    ):
-        if type(value) is not int or value < least:
+    for field, value in (("num_classes", num_classes), ("ghost_batch_size", ghost_batch_size)):
+        if type(value) is not int or value < 0:
             raise UserError(
-                f"{field} of model {name!r} is {value!r}; expected an integer of at least {least}"
+                f"{field} of model {name!r} is {value!r}; expected an integer of at least 0"
             )
     chosen = {option: values[0] for option, values in architecture.options.items()}
     for option, value in options.items():

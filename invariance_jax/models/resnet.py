@@ -108,7 +108,7 @@ class ResNet(nn.Module):
     change shape are 1x1 convolutions everywhere, in the CIFAR family too.
 
     Attributes:
-        num_classes: Length of the logits.
+        num_classes: Length of the logits; 0 for a network without a head.
         dtype: What it computes in; parameters and statistics are float32 always.
         ghost_batch_size: How many images share BatchNorm statistics; 0 for the whole batch.
         stage_sizes: Blocks of each stage.
@@ -136,7 +136,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width 3"], *, train: bool
-    ) -> tuple[Float[Array, "batch classes"], dict[str, Float[Array, "batch ..."]]]:
+    ) -> tuple[Float[Array, "batch classes"] | None, dict[str, Float[Array, "batch ..."]]]:
         """Classifies.
 
         Args:
@@ -145,9 +145,9 @@ class ResNet(nn.Module):
                 "batch_stats" must then be mutable.
 
         Returns:
-            The logits, and features by name: each block's output as "stage1_block1" and so on,
-            [batch, height, width, channels], and "embedding", [batch, channels], their mean over
-            pixels after the last block. All float32.
+            The logits, None without a head; and features by name: each block's output as
+            "stage1_block1" and so on, [batch, height, width, channels], and "embedding",
+            [batch, channels], their mean over pixels after the last block. All float32.
 
         Raises:
             UserError: The images have a shape or dtype that the network cannot take.
@@ -175,6 +175,8 @@ class ResNet(nn.Module):
                 features[name] = x.astype(jnp.float32)
         embedding = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         features["embedding"] = embedding
+        if not self.num_classes:
+            return None, features
         logits = nn.Dense(
             self.num_classes,
             dtype=self.dtype,

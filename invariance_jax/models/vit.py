@@ -88,7 +88,7 @@ class VisionTransformer(nn.Module):
     and no dropout: `train` changes nothing.
 
     Attributes:
-        num_classes: Length of the logits.
+        num_classes: Length of the logits; 0 for a network without a head.
         dtype: What it computes in; parameters are float32 always.
         patch: Side of a patch, pixels.
         width: Length of a token.
@@ -108,7 +108,7 @@ class VisionTransformer(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch side side 3"], *, train: bool
-    ) -> tuple[Float[Array, "batch classes"], dict[str, Float[Array, "batch ..."]]]:
+    ) -> tuple[Float[Array, "batch classes"] | None, dict[str, Float[Array, "batch ..."]]]:
         """Classifies.
 
         Args:
@@ -116,8 +116,8 @@ class VisionTransformer(nn.Module):
             train: Taken for the sake of a common interface; without effect.
 
         Returns:
-            The logits, and features by name: each block's output as "block1" and so on,
-            [batch, 1 + patches, width] with the class token first, and "embedding",
+            The logits, None without a head; and features by name: each block's output as "block1"
+            and so on, [batch, 1 + patches, width] with the class token first, and "embedding",
             [batch, width], the class token after the last norm. All float32.
 
         Raises:
@@ -151,6 +151,8 @@ class VisionTransformer(nn.Module):
         # The norm works on each token alone: only the class token is needed.
         embedding = layer_norm(self.dtype, "norm")(x[:, 0])
         features["embedding"] = embedding.astype(jnp.float32)
+        if not self.num_classes:
+            return None, features
         logits = dense(self.num_classes, self.dtype, "head")(embedding)
         return logits.astype(jnp.float32), features
 

@@ -7,7 +7,7 @@ state dict. Everything is listed in the order of torch's state dicts.
 import json
 import math
 import os
-import pathlib
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -73,7 +73,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         UserError: The file is absent, has another suffix or cannot be read.
     """
-    path = pathlib.Path(path)
+    path = files.local_path(path, "weights")
     if path.suffix not in (".safetensors", ".npz"):
         raise UserError(f"weights {str(path)!r}: expected a .safetensors or .npz file")
     if not path.is_file():
@@ -85,6 +85,11 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with path.open("rb") as file, zipfile.ZipFile(file):
             file.seek(0)
             return dict(np.load(file, allow_pickle=False))
+    except AttributeError as error:  # safetensors asks numpy for the type by its name
+        raise UserError(
+            f"weights {str(path)!r} hold numbers that numpy does not know ({error}); save them as "
+            "float32 (with scales, multiply these first)"
+        ) from error
     except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise UserError(f"weights {str(path)!r} cannot be read: {error}") from error
 
@@ -106,7 +111,10 @@ def save_weights(
     header["__metadata__"] = dict(sorted(metadata.items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with files.atomic_path(pathlib.Path(path)) as temporary, temporary.open("wb") as file:
+    with (
+        files.atomic_path(files.local_path(path, "the file")) as temporary,
+        temporary.open("wb") as file,
+    ):
         file.writelines((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]))
 
 
@@ -144,12 +152,13 @@ def import_weights(
 ) -> dict[str, Any]:
     """Turns weights of torchvision (ResNet) or timm (ViT) into variables.
 
-    Position embeddings keep the size that they have.
+    Position embeddings keep the size that they have. A prefix that all keys share, as training
+    programs put it before them ("module.", "model."), is taken off.
 
     Args:
         name: One of `names()`.
         state_dict: Key to array, with torch's names and axes. `num_batches_tracked` is ignored.
-        num_classes: Length of the logits that the weights must have; None to take any.
+        num_classes: Length of the logits that the weights must have; None to take any, or none.
         **options: As `create` takes them.
 
     Returns:
@@ -158,11 +167,11 @@ def import_weights(
 
     Raises:
         UserError: No such network or option, or keys are missing, unexpected or of another
-            shape; the message lists the first five.
+            shape; the message lists the first five, and says so of forms that are known.
     """
     arrays = {
         key: np.asarray(value)
-        for key, value in state_dict.items()
+        for key, value in _unwrapped(state_dict).items()
         if not key.endswith("num_batches_tracked")
     }
     given = {key: value.shape for key, value in arrays.items()}
@@ -221,11 +230,42 @@ def _checked_paths(
     )
     if faults:
         more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
+        forms = (text for sign, text in _FORMS.items() if any(re.match(sign, key) for key in given))
+        form = next((f"{text}; " for text in forms), "")
         raise UserError(
             f"weights do not fit model {name!r} ({len(missing)} missing, {len(unexpected)} "
-            f"unexpected, {len(wrong)} of another shape): {'; '.join(faults[:_LISTED])}{more}"
+            f"unexpected, {len(wrong)} of another shape): {form}{'; '.join(faults[:_LISTED])}{more}"
         )
     return paths
+
+
+# What else people have, by the beginning of a key that tells it.
+_FORMS = {
+    r"(state_dict|model_ema|optimizer)\w*\.": (
+        "this is a whole training checkpoint with more than one state dict; save alone the one "
+        "that is meant"
+    ),
+    r"dist_token|head_dist": (
+        "this is a distilled DeiT, with a second token and head that no network here has; take the "
+        "one that was not distilled"
+    ),
+    r"reg_token": (
+        "this vision transformer has registers, which no network here has; ij.measure takes it as "
+        "a function of PyTorch"
+    ),
+    r"Transformer/|embedding/kernel": (
+        "this is the form of Google's own vision transformers; load it by timm "
+        "(checkpoint_path=FILE) and save its state_dict() as .safetensors"
+    ),
+}
+
+
+def _unwrapped(state_dict: Mapping[str, ArrayLike]) -> Mapping[str, ArrayLike]:
+    """Takes off what stands before every key; no network has all its parameters below one name."""
+    first = next(iter(state_dict), "").partition(".")[0] + "."
+    if not state_dict or not all(key.startswith(first) for key in state_dict):
+        return state_dict
+    return _unwrapped({key.removeprefix(first): value for key, value in state_dict.items()})
 
 
 def _layout(
@@ -239,8 +279,10 @@ def _layout(
 
 
 def _num_classes(module: nn.Module, given: Mapping[str, Shape]) -> int:
-    key = "head.weight" if isinstance(module, VisionTransformer) else "fc.weight"
-    shape = given.get(key, ())
+    head = "head" if isinstance(module, VisionTransformer) else "fc"
+    if not any(key.startswith(f"{head}.") for key in given):
+        return 0
+    shape = given.get(f"{head}.weight", ())
     return shape[0] if len(shape) == 2 and shape[0] else DEFAULT_CLASSES
 
 

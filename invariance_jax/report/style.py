@@ -2,24 +2,15 @@
 
 import contextlib
 import io
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-# A notebook tells every program that it starts how to show figures, in words that may mean nothing
-# to another installation. To save figures needs none of it.
-_shown_by = os.environ.pop("MPLBACKEND", None)
-import matplotlib  # noqa: E402
+import matplotlib
+import matplotlib.style
+from matplotlib.figure import Figure
 
-if _shown_by is not None:
-    os.environ["MPLBACKEND"] = _shown_by
-    with contextlib.suppress(ValueError):
-        matplotlib.rcParams["backend"] = _shown_by
-import matplotlib.style  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from invariance_jax.report.rows import UNTRAINED, Row  # noqa: E402
+from invariance_jax.report.rows import UNTRAINED, Row
 
 # Colours of Okabe and Ito and of Tol ("muted"), told apart by colour-blind readers. The first
 # ones belong to fixed trainings, so that reports can be compared; others take the rest in order.

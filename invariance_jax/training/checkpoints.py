@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -259,8 +260,9 @@ def _quiet() -> Iterator[None]:
     """Drops what TensorStore's other reads and writes say when one has failed.
 
     Orbax closes its event loop at the first error; each that was under way then prints a traceback
-    of its own.
+    of its own, and each that had not begun a warning.
     """
+    warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
     before = sys.unraisablehook
 
     def hook(raised: Any) -> None:

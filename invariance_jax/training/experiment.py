@@ -2,19 +2,20 @@
 
 import dataclasses
 import functools
-import pathlib
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
 from invariance_jax import augment, data, devices, models, spec
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
-from invariance_jax.errors import UserError
+from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.evaluation.measurement import augmentation_of, preprocessing
+from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.training import optimizer, sharding
 from invariance_jax.training.losses import Loss, make_loss
 from invariance_jax.training.state import TrainState, init_state
@@ -88,9 +89,19 @@ class Experiment:
 
         Raises:
             UserError: A data set or a split is not there, or `config.mesh` does not fit the model,
-                or the model not the images.
+                or the model not the images, or what is to be measured later is not there.
         """
         _ = self.train_source, self.validation_source, self.abstract_state
+        make_measurements(self.config)
+        if wanted := self.config.eval.features:
+            size = self.config.data.image_size
+            images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+            apply = functools.partial(self.model.apply, train=False)
+            _, known = jax.eval_shape(apply, self.abstract_state.variables, images)
+            for name in wanted:
+                if name not in known:
+                    error = unknown_name("feature", name, known)
+                    raise UserError(f"config.eval.features: {error}")
 
     def init_state(self) -> TrainState:
         """The state before the first step, laid out as `config.mesh` says.
@@ -118,7 +129,7 @@ class Experiment:
         try:
             return models.load_model(
                 config.name,
-                pathlib.Path(config.weights).expanduser(),
+                config.weights,
                 image_size=self.config.data.image_size,
                 num_classes=self.model.num_classes,
             ).variables

@@ -207,7 +207,17 @@ def train(
     if not checkpoints.steps(workdir):
         # Weights that do not fit are found before the workdir is marked.
         experiment.load_weights()
-    workdirs.claim(workdir, config)
+    with workdirs.claimed(workdir, config):
+        return _train(experiment, workdir, announce, profile)
+
+
+def _train(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    announce: Callable[[str], object],
+    profile: tuple[int, int] | None,
+) -> Trained:
+    config = experiment.config
     restored = checkpoints.restore_state(workdir, experiment.abstract_state, announce)
     state, done = restored or (_begin(experiment, workdir, announce), Progress())
     start_step = int(state.step)
@@ -242,7 +252,9 @@ def train(
         first = next(batches)
         # Compiled before the first interval is timed; another shape would be an error from now
         # on, not another program.
+        bar.set_postfix_str("compiling")
         run_step = compile_step(experiment).lower(state, metrics, first).compile()
+        bar.set_postfix_str("", refresh=False)
         batches = itertools.chain([first], batches)
         del first
         queued: collections.deque[Any] = collections.deque()

@@ -102,7 +102,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     if config.warmup_steps > steps:
         raise UserError(
             f"config.optimizer.warmup_steps is {config.warmup_steps}; expected at most "
-            f"config.train.steps, which is {steps}"
+            f"config.train.steps, which is {steps} (a short trial sets both)"
         )
     after = spec.call(
         _SCHEDULES,

@@ -1,9 +1,10 @@
 """A run's folder: whose it is, whether it is finished, and what was trained in it."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from invariance_jax import distributed, files
@@ -15,29 +16,36 @@ from invariance_jax.training import checkpoints
 _CONFIG = "config.json"
 
 
-def claim(workdir: pathlib.Path, config: ExperimentConfig) -> None:
-    """Marks a workdir as this config's, or checks that it is; every process must call it.
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path, config: ExperimentConfig) -> Iterator[None]:
+    """Marks a workdir as this config's, or checks that it is; every process must enter.
 
     Args:
         workdir: The run's folder; made if absent.
         config: The run's config.
 
+    Yields:
+        Nothing; while the block runs, no other run trains there.
+
     Raises:
         UserError: The workdir belongs to another config; every field that differs is named with
-            both values. Or the processes do not see the same folder.
+            both values. Or another run is training there, or the processes do not see the same
+            folder.
     """
-    with distributed.together():
-        if distributed.is_lead():
-            if (workdir / _CONFIG).exists():
-                _check_same(workdir, config)
-            files.write_text(workdir / _CONFIG, config.to_json() + "\n")
-    with distributed.together():
-        if not (workdir / _CONFIG).exists():
-            raise UserError(
-                f"workdir {workdir} is not the folder that process 0 sees; expected a file system "
-                "that all hosts share, because each writes its part of a checkpoint"
-            )
-        _check_same(workdir, config)
+    with distributed.held(workdir, "training"):
+        with distributed.together():
+            if distributed.is_lead():
+                if (workdir / _CONFIG).exists():
+                    _check_same(workdir, config)
+                files.write_text(workdir / _CONFIG, config.to_json() + "\n")
+        with distributed.together():
+            if not (workdir / _CONFIG).exists():
+                raise UserError(
+                    f"workdir {workdir} is not the folder that process 0 sees; expected a file "
+                    "system that all hosts share, because each writes its part of a checkpoint"
+                )
+            _check_same(workdir, config)
+        yield
 
 
 def _check_same(workdir: pathlib.Path, config: ExperimentConfig) -> None:

@@ -126,6 +126,7 @@ def test_weights_are_measured_without_a_run(file, tmp_path, capsys):
     assert results.summary(found) in shown.out
     bar = "vit_mu8_weights_seven_safetensors_seed0 validation[:6]: invariance: 100% 6/6 images"
     assert bar in shown.err
+    assert ": compiling:" in shown.err  # before the bar that counts images
     # What is shown of the images as they are, is their accuracy.
     untouched = found.sel(transform="rotate", magnitude=0)
     assert not untouched.flip.any()

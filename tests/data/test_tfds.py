@@ -273,7 +273,7 @@ def test_damaged_description_is_named(tmp_path, dataset_writer, file, content, r
 def test_url(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for url in ("gs://bucket/data", "s3://bucket/data", "hdfs://namenode/data"):
-        check_error(f"^config.data.data_dir '{url}' is not a folder here;.*mount", data_dir=url)
+        check_error(f"^config.data.data_dir is '{url}', a URL; expected.*mount", data_dir=url)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -384,7 +384,7 @@ def test_labels_that_cannot_be_kept_are_read_all_the_same(
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert said.startswith("the labels of tiny train[2:6] cannot be kept (cannot write ")
-    assert ": Not a directory), so the next run reads them again" in said
+    assert ": a file is where a folder is meant), so the next run reads them again" in said
 
 
 def test_cache_of_a_user_without_a_home(tmp_path, monkeypatch):

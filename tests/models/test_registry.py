@@ -130,8 +130,8 @@ def test_options_have_the_documented_defaults():
             "unknown dtype 'float16'; did you mean 'bfloat16'? one of: float32, bfloat16",
         ),
         (
-            {"name": "resnet8", "num_classes": 0},
-            "num_classes of model 'resnet8' is 0; expected an integer of at least 1",
+            {"name": "resnet8", "num_classes": -1},
+            "num_classes of model 'resnet8' is -1; expected an integer of at least 0",
         ),
         (
             {"name": "resnet8", "ghost_batch_size": -1},

@@ -159,7 +159,15 @@ def test_validation_counts_every_image_once(finished):
         ({"mesh": {"data": 9}}, r"config\.mesh\.data is 9; expected 0 \(all\) to 8"),
         ({"data": {"train_split": "trian"}}, r"config\.data\.train_split: .*did you mean 'train'"),
         ({"data": {"name": "imagenet2012"}}, r"config\.data\.data_dir is empty"),
-        ({"data": {"resize_size": 4}}, r"resize is 4; expected at least size, which is 8"),
+        (
+            {"eval": {"features": ("stage9",)}},
+            r"config\.eval\.features: unknown feature 'stage9'; one of: .*stage1_block1",
+        ),
+        ({"eval": {"measurements": ("acuracy",)}}, r"unknown measurement 'acuracy'"),
+        (
+            {"data": {"resize_size": 4}},
+            r"image_size is 8 and config.data.resize_size 4; expected resize_size",
+        ),
     ],
 )
 def test_mistakes_are_found_before_training(sections, message, tmp_path):

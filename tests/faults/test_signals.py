@@ -11,6 +11,8 @@ from invariance_jax import signals
 from invariance_jax.__main__ import main
 from invariance_jax.commands import train
 from invariance_jax.signals import Interrupted
+from invariance_jax.training import checkpoints, loop, metrics
+from invariance_jax.training.checkpoints import CheckpointError, CheckpointWriter
 
 
 @pytest.fixture
@@ -122,3 +124,36 @@ def test_a_second_signal_ends_a_process_that_hangs_without_a_word():
             process.terminate()
         assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 143
+
+
+def test_sigterm_saves_the_step_and_ends_with_143(
+    goes_on, tmp_path, monkeypatch, train_by_command, capsys
+):
+    # The signal comes while step 1 is logged; the checkpoint after that would be step 2's.
+    before = signal.getsignal(signal.SIGTERM)
+    write = metrics.MetricWriter.write
+
+    def write_and_be_preempted(self, step, values):
+        write(self, step, values)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics.MetricWriter, "write", write_and_be_preempted)
+        assert train_by_command(tmp_path) == 143
+    assert "stopped by SIGTERM after step 3, which is saved" in capsys.readouterr().err
+    assert checkpoints.steps(tmp_path) == [2, 3]
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "going on from the checkpoint of step 3" in goes_on(tmp_path)[0]
+
+
+def test_a_stopped_run_does_not_claim_a_save_that_failed(
+    tmp_path, monkeypatch, train_by_command, capsys
+):
+    def fail(self):
+        raise CheckpointError("full")
+
+    monkeypatch.setattr(loop, "must_stop", lambda asked, step: step == 1)
+    monkeypatch.setattr(CheckpointWriter, "wait", fail)
+    assert train_by_command(tmp_path) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "invariance-jax: full"
