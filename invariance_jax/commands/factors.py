@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> None:
     runs = load.read_files(others).runs if others else ()
     boxes = None
     if values.boxes:
-        boxes = foreground.read(pathlib.Path(values.boxes).expanduser(), values.boxes_image_size)
+        boxes = foreground.read(files.local_path(values.boxes, "--boxes"), values.boxes_image_size)
     (search,) = factors.read([path], runs)
     search = factors.of_classes(search, values.classes)
     shown: dict[str, Table] = {
@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> None:
         print(f"\n{title}\n{table.to_text()}")
     for name, frame in saved.items() if values.output else ():
         text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        files.write_text(pathlib.Path(values.output).expanduser() / f"{name}.csv", text)
+        files.write_text(files.local_path(values.output, "--output") / f"{name}.csv", text)
 
 
 def _rankings(search: factors.Search) -> pd.DataFrame:
