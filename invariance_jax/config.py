@@ -224,7 +224,7 @@ class EvalConfig(Section):
     test_time: tuple[str, ...] = measurement((), "test_time")
     """Ways to crop test images, of `augment.NAMES`, with options: `scaled_center_crop(k=3)`.
     Accuracy is measured under each, image by image and class by class; none to leave it out."""
-    seed: Whole = measurement(0, _GRID, *_ACCURACIES, OTHER_MEASUREMENTS, ge=0)
+    seed: Whole = measurement(0, _GRID, "test_time", "averaged_accuracy", OTHER_MEASUREMENTS, ge=0)
     """Seed of the permutation behind the baseline, and of random augmentations of test images."""
 
 

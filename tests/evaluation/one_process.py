@@ -1,6 +1,6 @@
 """Runs one evaluation as a process of its own, for tests that kill it or start two.
 
-python one_process.py FOLDER OUTPUT.npz [--hang] [--process=I --port=P]
+python one_process.py FOLDER OUTPUT.npz [--search] [--hang] [--process=I --port=P]
 """
 
 import argparse
@@ -19,6 +19,8 @@ else:
 
 from invariance_jax import data
 from invariance_jax.evaluation.accuracy import Accuracy
+from invariance_jax.factors.rows import Row
+from invariance_jax.factors.search import SimilaritySearch
 
 IMAGES, SHARDS, SHARD, PROCESSES = 28, 7, 4, 2
 
@@ -48,6 +50,14 @@ def small_driver(source=None, **fields):
     return make_driver(measurements(), source or coloured(IMAGES), linear(), **options)
 
 
+def search_driver(source=None, **fields):
+    """A driver of a similarity search, which looks at pairs, over seven shards."""
+    rows = tuple(map(Row.parse, ("brightness 9", "rotate 9", "equalize 3")))
+    search = SimilaritySearch(rows=rows, mode="named", batch=2)
+    options = {"shard_size": SHARD, "description": "search"} | fields
+    return make_driver([search], source or coloured(IMAGES), linear(), **options)
+
+
 def arrays_of(driver, found):
     """All that was found, by measurement, group and variable."""
     return {
@@ -62,6 +72,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("output", type=pathlib.Path)
+    parser.add_argument("--search", action="store_true")
     parser.add_argument("--hang", action="store_true")
     parser.add_argument("--process", type=int)
     parser.add_argument("--port", type=int)
@@ -70,11 +81,12 @@ def main():
         jax.distributed.initialize(
             f"localhost:{arguments.port}", PROCESSES, arguments.process, local_device_ids=None
         )
-    driver = small_driver(count=0)
+    make = search_driver if arguments.search else small_driver
+    driver = make(count=0)
     if arguments.hang:
         _, batches = driver.plan
         source = Hanging(driver.source, batches[-1][-1].positions[-1])
-        driver = small_driver(source, count=0)
+        driver = make(source, count=0)
     found = driver.run(shards=claimed(arguments.folder, driver.measurements))
     if found is not None:
         np.savez(arguments.output, **arrays_of(driver, found))
@@ -82,6 +94,8 @@ def main():
         # The same without files: every process has all of it.
         path = arguments.output.with_suffix(f".{arguments.process}.npz")
         np.savez(path, **arrays_of(driver, driver.run()))
+        driver = search_driver(count=0)
+        np.savez(path.with_suffix(".search.npz"), **arrays_of(driver, driver.run()))
 
 
 if __name__ == "__main__":

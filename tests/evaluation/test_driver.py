@@ -44,7 +44,7 @@ from .conftest import (
     make_driver,
     pixels_of,
 )
-from .one_process import SHARD, SHARDS, arrays_of, small_driver
+from .one_process import SHARD, SHARDS, arrays_of, search_driver, small_driver
 
 SCRIPT = pathlib.Path(one_process.__file__)
 # Bounds of what takes seconds, on a machine that does other work too.
@@ -430,3 +430,21 @@ def test_two_processes_find_what_one_finds_with_files_and_in_memory(small, tmp_p
     assert texts[0].count("small: 100% 16/16 images") == 2
     for name in ("found.npz", "found.0.npz", "found.1.npz"):
         assert_identical(dict(np.load(tmp_path / name)), expected)
+    search = search_driver()
+    for process in range(2):
+        found = dict(np.load(tmp_path / f"found.{process}.search.npz"))
+        assert_identical(found, arrays_of(search, search.run()))
+
+
+def test_a_killed_search_goes_on_and_finds_the_same_bytes(tmp_path):
+    killed = start(tmp_path, tmp_path / "found.npz", "--search", "--hang")
+    wait_for(killed, tmp_path / "similarity_search" / "00002.npz")
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=PATIENCE_SECONDS)
+    before = shards_of(tmp_path)
+    assert 3 <= len(before) < SHARDS and not (tmp_path / "found.npz").exists()
+    driver = search_driver()
+    expected = arrays_of(driver, driver.run())
+    found = driver.run(shards=claimed(tmp_path, driver.measurements))
+    assert_identical(arrays_of(driver, found), expected)
+    assert before.items() < shards_of(tmp_path).items()
