@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from invariance_jax import spec
 from invariance_jax.errors import UserError, lookup
@@ -117,7 +117,9 @@ class LearnedAugmentation:
         start = jnp.asarray(self.start, jnp.float32)
         return jnp.tile(start, (num_classes, 1)) if self.per_class else start
 
-    def draw(self, keys: PRNGKeyArray, copies: int) -> Float[Array, "batch {copies} generator"]:
+    def draw(
+        self, keys: Key[Array, " batch"], copies: int
+    ) -> Float[Array, "batch {copies} generator"]:
         """Draws what every copy of a batch's images is made of.
 
         Args:
@@ -272,7 +274,7 @@ def _expm(matrix: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
 
 
 def mean_log_probability(
-    logits: Float[Array, "batch*copies classes"], copies: int
+    logits: Float[Array, "image classes"], copies: int
 ) -> Float[Array, "batch classes"]:
     """Averages the log-softmax over copies that follow each other.
 

@@ -53,7 +53,7 @@ class Transform:
     limits: tuple[float, float] = (-math.inf, math.inf)
     function_normalized: Function | None = None
 
-    def apply(self, image: Image, magnitude: ArrayLike) -> Image:
+    def apply(self, image: Image | np.ndarray, magnitude: ArrayLike) -> Image:
         """Transforms one image.
 
         Args:
@@ -68,7 +68,7 @@ class Transform:
         """
         return self.function(self._checked_image(image), self._checked_magnitude(magnitude))
 
-    def apply_normalized(self, image: Image, magnitude: ArrayLike) -> Image:
+    def apply_normalized(self, image: Image | np.ndarray, magnitude: ArrayLike) -> Image:
         """Transforms one normalised image as the original does; see `apply`.
 
         Args:
@@ -138,7 +138,7 @@ class Transform:
                 f"table, 0 to {last}"
             )
 
-    def _checked_image(self, image: Image) -> Image:
+    def _checked_image(self, image: Image | np.ndarray) -> Image:
         image = jnp.asarray(image)
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise UserError(

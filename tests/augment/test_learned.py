@@ -85,8 +85,7 @@ def test_several_generators_are_one_exponential():
 
 def test_corner_points_by_hand():
     """The matrix takes the output's coordinates to the image's."""
-    image = np.zeros((3, 3, 1), np.float32)
-    image[0, 2] = 1  # upper right: x = 1, y = -1
+    image = jnp.zeros((3, 3, 1)).at[0, 2].set(1)  # upper right: x = 1, y = -1
     quarter, whole = jnp.float32([np.pi / 2]), jnp.float32([1.0])
     # Output (x, y) shows image (-y, x): the upper right stands where -y = 1 and x = -1.
     turned = made(generators=("rotate",)).warp(image, quarter)
