@@ -229,7 +229,7 @@ def widths(trajectories: Trajectories, *, narrow: bool) -> Figure:
     names = width_names(trajectories)
     across = 1 if narrow else min(3, len(names))
     down = -(-len(names) // across)
-    size = (_NARROW if narrow else _WIDE, 0.4 + 0.2 * len(trajectories) + 2.3 * down)
+    size = (NARROW if narrow else WIDE, 0.4 + 0.2 * len(trajectories) + 2.3 * down)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel()
     for spare in axes[len(names) :]:
