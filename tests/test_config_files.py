@@ -147,6 +147,13 @@ def test_evaluate_names_a_model_and_its_weights():
     assert abs(take_one_step(without_weights) - np.log(10)) < 1
 
 
+def test_similarity_search_names_a_model_and_its_weights():
+    values = module("similarity_search").get_config("resnet18,some.safetensors")
+    config = check(ExperimentConfig, values)
+    assert (config.model.name, config.model.weights) == ("resnet18", "some.safetensors")
+    assert (config.search.split, config.search.rows) == ("train", ("all",))
+
+
 def test_evaluate_measures_all_crops_if_asked():
     get_config = module("evaluate").get_config
     assert get_config("resnet50,some.npz").eval.test_time == ("none",)
@@ -242,5 +249,6 @@ def test_evaluations_of_the_paper_are_on_training_images():
 
 def test_every_config_is_tested_here():
     tested = [*RECIPES, "digits", "evaluate", "imagenet64_resnet18", "quickstart"]
+    tested += ["similarity_search"]
     tested += [f"paper.{name}" for name in (*SWEEPS, "invariance", "equivariance")]
     assert sorted([*tested, "imagenet64.recipe", "imagenet64.sweep"]) == NAMES

@@ -28,7 +28,7 @@ from invariance_jax.transforms.generators import VELOCITIES
 COLLECTION = "augmentation"
 
 Image = Float[Array, "size size channels"]
-Raw = Float[Array, "*class generator"]
+Raw = Float[Array | np.ndarray, "*class generator"]
 # One number for each generator, or one for all.
 PerGenerator = float | tuple[float, ...]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 
 from invariance_jax import spec, transforms
@@ -21,7 +22,7 @@ from invariance_jax.augment import boxes
 from invariance_jax.augment.boxes import SQUARE, Area, Box, Boxes, CropSizes, Scalar, Size, Window
 from invariance_jax.errors import UserError, lookup
 
-Canvas = UInt8[Array, "canvas_height canvas_width 3"]
+Canvas = UInt8[Array | np.ndarray, "canvas_height canvas_width 3"]
 
 _PIXELS = "a positive whole number of pixels"
 # The paper resizes the shorter side to 256 and crops 224; other sizes keep the proportion.
