@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 Scalar = Float[Array, ""]
-Size = Int[Array, ""]
+Size = Int[Array, ""] | int
 Range = tuple[float | Scalar, float | Scalar]
 T = TypeVar("T")
 
