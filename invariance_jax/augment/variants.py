@@ -78,6 +78,7 @@ class Augmentation:
             UserError: The canvas is not uint8 [height, width, 3].
         """
         _check_canvas(canvas)
+        canvas = jnp.asarray(canvas)
         key_box, key_flip = jax.random.split(key)
         windows = self.boxes(key_box, height, width)
         flip = jax.random.bernoulli(key_flip, self.flip_probability)
@@ -107,7 +108,7 @@ class Augmentation:
         return transforms.resize.resize_boxes(canvas, rows, columns, sizes=sizes)
 
 
-def _check_canvas(canvas: Array) -> None:
+def _check_canvas(canvas: Array | np.ndarray) -> None:
     if canvas.ndim != 3 or canvas.shape[2] != 3 or 0 in canvas.shape:
         raise UserError(
             f"canvas has shape {canvas.shape}; expected [height, width, 3], one image (map over a "
