@@ -26,8 +26,8 @@ _IDENTITY = ("model", "augmentation", "seed", "steps", "dataset", "split", "para
 TOPS = (5, 25)
 _SHOWN = 10
 COMPARED = {
-    "iou_25": "shared operations, first 25 rows",
-    "iou_5": "shared operations, first 5 rows",
+    "iou_25": "overlap, first 25 rows",
+    "iou_5": "overlap, first 5 rows",
     "spearman": "rank correlation of operations",
 }
 
@@ -262,8 +262,8 @@ def aligned(found: Mapping[str, Alignment]) -> Table:
         "verdict": [each.verdict for each in found.values()],
         "gap > 0": [interval(each.share, each.low, each.high) for each in found.values()],
         "by chance": [f"{each.chance:.0%}" for each in found.values()],
-        "a transform, gap > 0": [_with_error(x.positive, x.positive_error) for x in found.values()],
-        "a transform, gap ≤ 0": [_with_error(x.other, x.other_error) for x in found.values()],
+        "bar, gap > 0": [_with_error(x.positive, x.positive_error) for x in found.values()],
+        "bar, gap ≤ 0": [_with_error(x.other, x.other_error) for x in found.values()],
     }
     return Table(columns)
 
