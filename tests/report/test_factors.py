@@ -110,9 +110,7 @@ def test_alignment_takes_the_gap_of_the_network_that_searched(networks, add_sear
     assert found.slots["gap"].values == pytest.approx(expected.slots["gap"].values, abs=1e-6)
     table = factors.aligned({"a": found})
     assert table.columns["by chance"] == [f"{found.chance:.0%}"]
-    assert table.columns["bar, gap > 0"] == [
-        f"{found.positive:.1%} ±{found.positive_error:.1%}"
-    ]
+    assert table.columns["bar, gap > 0"] == [f"{found.positive:.1%} ±{found.positive_error:.1%}"]
 
 
 def test_alignment_refuses_what_does_not_belong_together(networks, add_search, folder):
