@@ -51,10 +51,10 @@ def small_driver(source=None, **fields):
 
 
 def search_driver(source=None, **fields):
-    """A driver of a similarity search, which looks at pairs, over seven shards."""
+    """A driver of a similarity search, over five shards of a class's pair each."""
     rows = tuple(map(Row.parse, ("brightness 9", "rotate 9", "equalize 3")))
     search = SimilaritySearch(rows=rows, mode="named", batch=2)
-    options = {"shard_size": SHARD, "description": "search"} | fields
+    options = {"shard_size": 2, "description": "search"} | fields
     return make_driver([search], source or coloured(IMAGES), linear(), **options)
 
 
