@@ -7,6 +7,7 @@ by Python each time anew.
 import inspect
 import os
 import pathlib
+import signal
 import zlib
 
 import hypothesis
@@ -23,6 +24,14 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 # Before the first use of a device: a mesh of 1 and a mesh of 8 run in the same process.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# In the background of a shell, or under `nohup`, these are ignored, by whatever is started too.
+for number, default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 # No test asks for the time, and every run draws the same.
 hypothesis.settings.register_profile("seeded", deadline=None, derandomize=True)

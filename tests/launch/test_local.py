@@ -67,7 +67,10 @@ def test_signals_are_passed_on_and_end_the_launcher_without_a_restart(number):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launcher:
         assert {launcher.stdout.readline() for _ in range(2)} == {"[0] ready\n", "[1] ready\n"}
         launcher.send_signal(number)
-        rest = launcher.communicate(timeout=60)[0]
+        try:
+            rest = launcher.communicate(timeout=60)[0]
+        finally:
+            launcher.kill()
     assert sorted(rest.split("\n")) == ["", f"[0] got {name}", f"[1] got {name}"]
     assert launcher.returncode == 128 + number
 
