@@ -21,6 +21,8 @@ from invariance_jax.transforms.pillow import from_levels, to_levels
 
 # Folded into an example's key, so that its other draws are those of a run without this.
 _DRAW = np.uint32(0xFFFF_FFFC)
+# A thousandth of a grey level.
+_SLACK = 1e-3 / 255
 
 
 class Draw(NamedTuple):
@@ -94,7 +96,7 @@ class PerClass:
         each image.
 
         Args:
-            image: float32 [height, width, 3] in [0, 1].
+            image: float32 [height, width, 3] in [0, 1]; rounded to 8 bits if anything is done.
             draw: The decisions.
 
         Returns:
@@ -112,6 +114,9 @@ class PerClass:
             branches = [row.apply for row in rows]
             return jax.lax.switch(draw.operation[step], branches, image, magnitude[step])
 
+        # Halves go up even where a rounding error lies below, as in evaluation.
+        levels = from_levels(to_levels(image + _SLACK))
+        image = jnp.where(jnp.any(draw.applied), levels, image)
         return jax.lax.fori_loop(0, jnp.sum(draw.applied), one, image)
 
     def __call__(
@@ -123,8 +128,8 @@ class PerClass:
             return self.apply(self.augmentation(key, canvas, height, width), draw)
         # An image without an operation is augmented from its own canvas.
         side, changed = self.square.size, jnp.any(draw.applied)
-        levels = to_levels(self.square(key, canvas, height, width))
-        levels = to_levels(self.apply(from_levels(levels), draw)).astype(jnp.uint8)
+        image = self.apply(self.square(key, canvas, height, width), draw)
+        levels = to_levels(image).astype(jnp.uint8)
         canvas = jnp.where(changed, jnp.zeros_like(canvas).at[:side, :side].set(levels), canvas)
         height, width = (jnp.where(changed, side, each) for each in (height, width))
         return self.augmentation(key, canvas, height, width)
