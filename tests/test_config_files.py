@@ -172,6 +172,7 @@ SWEEPS = {
     "modified_resnet": 24,
     "augerino": 24,
     "test_time_scale": 15,
+    "per_class": 33,
 }
 _DIGITS = dict.fromkeys(("image_size", "resize_size", "canvas_size"), 16)
 _DIGITS |= {"name": "digits", "classes": (), "validation_split": "validation"}
