@@ -173,6 +173,8 @@ def main() -> int:
     values = parser.parse_args()
     root = values.root.resolve()
     os.environ["PYTHONPATH"] = str(REPOSITORY)
+    # Nearly all that is done is to compile.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     weights, search = prepared(root)
     said, failed = [], 0
     for number, command in enumerate(commands()):
