@@ -38,7 +38,7 @@ class Chosen(NamedTuple):
     probability: float
 
 
-# By label, in the order in which they are done; classes without a row are not among them.
+# By label, in the order in which they are done; nothing of classes that were not considered.
 ByClass = Mapping[int, tuple[Chosen, ...]]
 
 
@@ -64,30 +64,33 @@ class PerClassRows(abc.ABC):
         spec.check_number("share", self.share, np.nextafter(0, 1), 1, expected)
         spec.check_number("seed", self.seed, 0, 2**31 - 1, whole=True)
 
-    def choose(self, class_names: Sequence[str], trained: Sequence[int]) -> ByClass:
+    def choose(self, class_names: Sequence[str], trained: Sequence[int] | None = None) -> ByClass:
         """Says what every class gets.
 
         Args:
             class_names: Names of all classes, in the order of the labels.
-            trained: Labels of those that are trained on.
+            trained: Labels of those that are trained on; all by default.
 
         Returns:
-            Their rows.
+            Their rows, none of those that keep none or are not of the share; nothing of classes
+            that the search does not have.
 
         Raises:
             UserError: The search is missing or of other classes, a class is unknown, or no class
                 has a row.
         """
         every = self._all(class_names)
-        found = {label: every[label] for label in sorted(trained) if every.get(label)}
-        if not found:
+        found = {x: every[x] for x in sorted(every) if trained is None or x in trained}
+        left = [label for label, rows in found.items() if rows]
+        if not left:
+            count = len(class_names if trained is None else trained)
             raise UserError(
-                f"none of {len(trained)} classes keeps a row; expected filters that leave some, or "
-                "a search of these classes"
+                f"none of {count} classes keeps a row; expected filters that leave some, or a "
+                "search of these classes"
             )
-        count = max(1, round(self.share * len(found)))
-        chosen = np.random.default_rng(self.seed).choice(list(found), count, replace=False)
-        return {label: found[label] for label in sorted(chosen.tolist())}
+        count = max(1, round(self.share * len(left)))
+        chosen = np.random.default_rng(self.seed).choice(left, count, replace=False)
+        return {label: rows if label in chosen else () for label, rows in found.items()}
 
     @abc.abstractmethod
     def _all(self, class_names: Sequence[str]) -> ByClass:
@@ -141,7 +144,7 @@ class Searched(PerClassRows):
             statistics: Statistics of the search.
 
         Returns:
-            The rows of every class that keeps one, the first of the ranking first.
+            The rows of every class, the first of the ranking first.
         """
         names = ["proportion_boosted", "mean_percent_change", "mean_percent_boost"]
         table = statistics[names]
@@ -165,7 +168,7 @@ class Searched(PerClassRows):
             )
         labels = statistics["class"].values.tolist()
         found *= len(labels) if self.across_classes else 1
-        return {label: each for label, each in zip(labels, found, strict=True) if each}
+        return dict(zip(labels, found, strict=True))
 
     def _chances(self, weight: np.ndarray) -> list[float]:
         """The probabilities of rows of these weights."""
@@ -225,7 +228,8 @@ class Named(PerClassRows):
         for each in wanted:
             if each not in known:
                 raise unknown_name("class", each, map(str, class_names))
-        return dict.fromkeys([known[each] for each in wanted or class_names], self._chosen())
+        named = {known[each] for each in wanted or class_names}
+        return {x: self._chosen() if x in named else () for x in range(len(class_names))}
 
 
 PER_CLASS: Mapping[str, type[PerClassRows]] = MappingProxyType(
@@ -294,41 +298,38 @@ def operation_of(
     )
 
 
-def to_csv(chosen: ByClass, class_names: Sequence[str], trained: Sequence[int]) -> str:
+def to_csv(chosen: ByClass, class_names: Sequence[str]) -> str:
     """Lists the rows of each class.
 
     Args:
         chosen: The rows.
         class_names: Names of all classes.
-        trained: Labels of those that are trained on.
 
     Returns:
         CSV text: class, class_name, row, probability; a line a row, in the order in which they are
         done, and one without for a class that has none.
     """
     lines = ["class,class_name,row,probability"]
-    for label in sorted(trained):
+    for label, rows in chosen.items():
         # Names of classes may hold commas.
         head = f'{label},"{class_names[label].replace(chr(34), chr(34) * 2)}"'
-        rows = [f"{each.row.label},{each.probability:.6g}" for each in chosen.get(label, ())]
-        lines += [f"{head},{row}" for row in rows or [","]]
+        lines += [f"{head},{x.row.label},{x.probability:.6g}" for x in rows] or [f"{head},,"]
     return "\n".join(lines) + "\n"
 
 
-def told(chosen: ByClass, trained: Sequence[int]) -> str:
-    """Says in one line how many classes kept how many rows.
+def told(chosen: ByClass) -> str:
+    """Says in one line how many classes have how many rows.
 
     Args:
         chosen: The rows of each class.
-        trained: Labels of those that are trained on.
 
     Returns:
         The line.
     """
-    counts = np.bincount([len(chosen.get(label, ())) for label in trained])
-    listed = ", ".join(
-        f"{classes} with {rows or 'no'} row{'s' * (rows != 1)}"
-        for rows, classes in enumerate(counts)
-        if classes
+    counts = np.bincount([len(rows) for rows in chosen.values()])
+    listed = ", ".join(f"{rows}: {classes}" for rows, classes in enumerate(counts) if classes)
+    augmented = len(chosen) - counts[0]
+    return (
+        f"per-class augmentation of {augmented} of {len(chosen)} classes; by number of rows, how "
+        f"many classes have so many: {listed}"
     )
-    return f"per-class augmentation: {len(chosen)} of {len(trained)} classes; {listed}"

@@ -70,20 +70,14 @@ class Experiment:
         return data.from_config(config, config.validation_split, "data.validation_split")
 
     @functools.cached_property
-    def trained_classes(self) -> list[int]:
-        """Labels of the classes that are trained on."""
-        source = self.train_source
-        if self.config.data.classes:
-            return np.unique(source.labels()).tolist()
-        return list(range(source.num_classes))
-
-    @functools.cached_property
     def rows_by_class(self) -> per_class.ByClass:
         """What images get because of their class; a search's result file is read."""
         if self.per_class is None:
             return {}
+        source, some = self.train_source, bool(self.config.data.classes)
+        trained = np.unique(source.labels()).tolist() if some else None
         try:
-            return self.per_class.choose(self.train_source.class_names, self.trained_classes)
+            return self.per_class.choose(source.class_names, trained)
         except UserError as error:
             raise UserError(f"config.augment.per_class: {error}") from error
 

@@ -329,10 +329,9 @@ def _note_rows(
     """Says how many classes get operations of their own, and lists them beside the run."""
     if experiment.per_class is None:
         return
-    chosen, trained = experiment.rows_by_class, experiment.trained_classes
-    announce(per_class.told(chosen, trained))
+    announce(f"{workdir}: {per_class.told(experiment.rows_by_class)}, listed in {per_class.LIST}")
     path = workdir / per_class.LIST
-    text = per_class.to_csv(chosen, experiment.train_source.class_names, trained)
+    text = per_class.to_csv(experiment.rows_by_class, experiment.train_source.class_names)
     with distributed.together():
         if distributed.is_lead():
             if path.exists() and path.read_bytes() != text.encode():

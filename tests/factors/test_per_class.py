@@ -42,7 +42,7 @@ def by_loop(found, options):
     first = keys.pop(ranking)
     (second,) = keys.values()
     across = options.get("across_classes", False)
-    chosen = {}
+    chosen = {label: [] for label in found["class"].values.tolist()}
     for position, label in enumerate(found["class"].values.tolist()):
         lines = []
         for place, name in enumerate(LABELS):
@@ -71,7 +71,7 @@ def by_loop(found, options):
         for (name, _), weight in zip(kept, weights, strict=True):
             softmax = math.exp(weight) / sum(map(math.exp, weights)) if len(kept) > 1 else 0.5
             p = {"uniform": 1 / len(kept), "fixed": 0.1, "softmax": softmax}.get(how, how)
-            chosen.setdefault(label, []).append((name, p))
+            chosen[label].append((name, p))
     return chosen
 
 
@@ -107,29 +107,32 @@ def test_rows_are_chosen_as_by_a_loop(found, options):
 def test_the_statistics_tell_the_options_apart(found):
     every = [str(by_loop(found, options)) for options in OPTIONS]
     alike = [OPTIONS[i] for i, each in enumerate(every) if every.count(each) > 1]
-    assert not alike and 3 not in by_loop(found, {})
+    assert not alike and not by_loop(found, {})[3]
 
 
 def test_a_share_of_the_classes_with_rows_is_drawn(found, monkeypatch):
     chosen = Searched(file="").of(found)
     monkeypatch.setattr(Searched, "_all", lambda *_: chosen)
-    whole = Searched(file="").choose(NAMES, range(5))
-    assert whole == chosen and set(whole) == {0, 1, 2, 4}
-    halves = [Searched(file="", share=0.5, seed=seed).choose(NAMES, range(5)) for seed in range(40)]
-    assert all(len(half) == 2 and half.items() <= chosen.items() for half in halves)
-    assert len({tuple(half) for half in halves}) == 6  # every pair
-    assert halves[0] == Searched(file="", share=0.5).choose(NAMES, range(5))
-    assert set(Searched(file="", share=0.01).choose(NAMES, (1, 3))) == {1}
+    whole = Searched(file="").choose(NAMES)
+    assert whole == chosen and [label for label, rows in whole.items() if rows] == [0, 1, 2, 4]
+    halves = [Searched(file="", share=0.5, seed=seed).choose(NAMES) for seed in range(40)]
+    left = [tuple(label for label, rows in half.items() if rows) for half in halves]
+    assert all(len(each) == 2 for each in left) and len(set(left)) == 6  # every pair
+    for half, each in zip(halves, left, strict=True):
+        assert half == {label: chosen[label] if label in each else () for label in range(5)}
+    assert halves[0] == Searched(file="", share=0.5).choose(NAMES)
+    one = Searched(file="", share=0.01).choose(NAMES, (1, 3))
+    assert one == {1: chosen[1], 3: ()}
 
 
 def test_named_rows_are_of_named_classes():
     turn = Chosen(Row.parse("rotate 9"), 1.0)
-    found = Named(rows="rotate 9", classes=("bee", 3)).choose(NAMES, range(5))
-    assert found == {1: (turn,), 3: (turn,)}
+    found = Named(rows="rotate 9", classes=("bee", 3)).choose(NAMES)
+    assert found == {0: (), 1: (turn,), 2: (), 3: (turn,), 4: ()}
     assert Named().choose(NAMES, [4]) == {4: (Chosen(Row.parse("shear_x 5"), 1.0),)}
     several = per_class.parse("named(rows=('rotate 9', 'invert 1'), classes='cat', probability=.2)")
     expected = tuple(Chosen(Row.parse(label), 0.2) for label in ("rotate 9", "invert 1"))
-    assert several.choose(NAMES, range(5)) == {2: expected}
+    assert several.choose(NAMES, (1, 2)) == {1: (), 2: expected}
     assert per_class.parse("") is None
 
 
@@ -228,11 +231,13 @@ def test_rotation_goes_one_way_and_shear_both(photos):
 
 
 def test_it_says_and_lists_what_each_class_kept():
-    assert per_class.told(BY_CLASS, range(5)) == (
-        "per-class augmentation: 3 of 5 classes; 2 with no rows, 1 with 1 row, 1 with 2 rows, "
-        "1 with 3 rows"
+    chosen = {0: BY_CLASS[0], 1: (), 2: BY_CLASS[2], 3: BY_CLASS[3], 4: ()}
+    assert per_class.told(chosen) == (
+        "per-class augmentation of 3 of 5 classes; by number of rows, how many classes have so "
+        "many: 0: 2, 1: 1, 2: 1, 3: 1"
     )
-    lines = list(csv.DictReader(io.StringIO(per_class.to_csv(BY_CLASS, NAMES, [0, 2, 4]))))
+    chosen = {0: BY_CLASS[0], 2: BY_CLASS[2], 4: ()}
+    lines = list(csv.DictReader(io.StringIO(per_class.to_csv(chosen, NAMES))))
     found = [(x["class"], x["class_name"], x["row"], x["probability"]) for x in lines]
     assert found == [
         ("0", "ant", "shear_x 5", "0.7"),
@@ -281,8 +286,8 @@ def test_mistakes_are_named_before_anything_is_read(text, message):
 
 def test_mistakes_about_classes_and_files_are_named(found, tmp_path):
     with pytest.raises(UserError, match="unknown class 'bea'; did you mean 'bee'"):
-        Named(classes="bea").choose(NAMES, range(5))
+        Named(classes="bea").choose(NAMES)
     with pytest.raises(UserError, match="none of 2 classes keeps a row"):
         Named(classes="bee").choose(NAMES, (0, 2))
     with pytest.raises(UserError, match=r"absent\.nc is not a readable result file"):
-        Searched(file=str(tmp_path / "absent.nc")).choose(NAMES, range(5))
+        Searched(file=str(tmp_path / "absent.nc")).choose(NAMES)
