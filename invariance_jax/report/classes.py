@@ -90,7 +90,7 @@ class Differences(NamedTuple):
         seeds: How many of each were averaged.
         classes: A line a class, index label: class_name, rows (joined by ", "), augmented (bool),
             images, top1, standard_top1, difference, low, high: the ends of its 95% interval over
-            images, paired; NaN for a single image.
+            images, paired; NaN for a single image, or where all images changed alike.
         macro: The mean difference of the classes of each of `GROUPS`.
         standard_error: Of the mean over all classes, over seeds; NaN for one.
     """
@@ -139,6 +139,7 @@ def _difference(entries: Sequence[Accuracy], row: Row, standard: Row) -> Differe
     table = grouped.mean()
     table.insert(0, "images", grouped.size())
     half = _Z * grouped["difference"].std() / np.sqrt(table["images"])
+    half = half.where((half > 0) | (table["difference"] == 0))
     table["low"], table["high"] = table["difference"] - half, table["difference"] + half
     done = rows_of(row)
     every = [done.get(label, Rows(str(label), ())) for label in table.index]
@@ -170,6 +171,7 @@ class Transfer(NamedTuple):
     Attributes:
         row: The run.
         baseline: The run without augmentation, or where there is none the standard run.
+        seeds: How many of each were averaged.
         classes: How many classes had operations and how many had not.
         gains: A line a transform: augmented, augmented_low, augmented_high, other, other_low,
             other_high, the gain in relative invariance over the baseline (mean over classes of the
@@ -180,6 +182,7 @@ class Transfer(NamedTuple):
 
     row: Row
     baseline: Row
+    seeds: tuple[int, int]
     classes: tuple[int, int]
     gains: pd.DataFrame
 
@@ -212,7 +215,8 @@ def transfers(results: Results, seed: int = 0) -> list[Transfer]:
         if augmented.any() and not augmented.all():
             parts = gain[augmented].to_numpy(), gain[~augmented].to_numpy()
             gains = _transfer(*parts, seed).set_index(gain.columns)
-            found.append(Transfer(row, baseline, tuple(map(len, parts)), gains))
+            seeds = tuple(sum(run.row == each for run in known) for each in (row, baseline))
+            found.append(Transfer(row, baseline, seeds, tuple(map(len, parts)), gains))
     return found
 
 
@@ -349,7 +353,9 @@ def sentence(found: Differences) -> str:
     table, macro = found.classes, found.macro["all"]
     clear = macro.low > 0 or macro.high < 0
     error = found.standard_error
-    seeds = "" if math.isnan(error) else f"; one standard error over seeds is {100 * error:.1f}"
+    seeds = "; one seed, whose noise is not in it"
+    if not math.isnan(error):
+        seeds = f"; one standard error over seeds is {100 * error:.1f}"
     text = (
         f"{found.row.label} against {found.standard.training}: per-class top-1 changes by "
         f"{points(macro)} points, mean over {len(table):,} classes with its 95% interval over "
@@ -374,7 +380,8 @@ def transfer_sentence(found: Transfer) -> str:
     clear = found.gains.dropna(subset="transfer")
     head = (
         f"{found.row.label}: {found.classes[0]} classes had operations and {found.classes[1]} had "
-        f"not; gains in invariance are over {found.baseline.training}."
+        f"not; gains in invariance are over {found.baseline.training}, of {found.seeds[0]} and "
+        f"{found.seeds[1]} seeds, with 95% intervals over classes, not over seeds."
     )
     if not len(clear):
         return f"{head} No transform gains clearly in augmented classes: transfer is not judged."

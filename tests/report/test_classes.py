@@ -123,7 +123,7 @@ def test_transfer_is_the_gain_of_the_others_over_that_of_augmented_classes(folde
         changes = {"augment": {"name": "none", "per_class": PER_CLASS}}
         add_invariances(folder, gains("rotate", augmented, other), seed=seed, **changes)
     (found,) = classes.transfers(load.read([folder.path]))
-    assert found.classes == (2, 2) and found.baseline.training == "none"
+    assert found.classes == (2, 2) and found.baseline.training == "none" and found.seeds == (2, 2)
     rotate = found.gains.loc["rotate"]
     for name, value in (("augmented", 0.3), ("other", 0.075), ("transfer", 0.25)):
         assert rotate[name] == pytest.approx(value, abs=1e-6)
@@ -220,6 +220,18 @@ def test_the_section_is_on_the_page(folder, tmp_path, monkeypatch):
     assert "Class by class" not in text and "nothing on single classes" in text
     with pytest.raises(UserError, match=r"per_class\.csv does not list"):
         classes.transfers(found)
+
+
+def test_where_all_images_of_a_class_changed_alike_there_is_no_interval(folder):
+    for path in sorted(folder.path.glob("accuracy/*.nc"))[-2:]:
+        with_labels(path, correct_top1=hits_of(1.0, 0.8, 0.6, 0.2))
+    for path in sorted(folder.path.glob("accuracy/*.nc"))[:2]:
+        with_labels(path, correct_top1=hits_of(0.0, 0.8, 0.6, 0.0))
+    (found,) = classes.differences(load.read([folder.path]))
+    assert np.isnan(found.classes["low"]).tolist() == [True, False, False, False]
+    assert (
+        found.classes["high"][1] == 0 and classes.summary(found).columns["clearly higher"][0] == "0"
+    )
 
 
 def test_a_class_of_one_image_has_no_interval():
