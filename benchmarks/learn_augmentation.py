@@ -113,6 +113,7 @@ def make_run(config: ExperimentConfig) -> Callable[..., Any]:
             built.optimizer,
             built.schedule,
             key,
+            normalize=normalize,
             loss=built.loss,
             grad_accum_steps=1,
             ema_decay=0.0,

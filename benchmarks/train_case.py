@@ -21,6 +21,7 @@ from invariance_jax.training.optimizer import make_optimizer, make_schedule
 from invariance_jax.training.performance import peak_flops, training_flops
 from invariance_jax.training.state import init_state
 from invariance_jax.training.step import TrainMetrics, make_train_step
+from invariance_jax.transforms import normalize
 
 CLASSES = 1000
 AUGMENTATION = "random_resized_crop_flip"
@@ -74,6 +75,7 @@ def _timed(case: dict[str, Any], augmentation: Callable[..., Any], batch: dict[s
         optimizer,
         make_schedule(OPTIMIZER, 1),
         key,
+        normalize=normalize,
         loss=make_loss("cross_entropy", 0.0),
         grad_accum_steps=1,
         ema_decay=0.0,

@@ -12,7 +12,8 @@ it out with --config.eval.local_equivariance='()') and, image by image and class
 accuracy on the validation split. With `crops` it measures that accuracy under the 17 test-time
 crops of the paper, by count of forward passes 70 % of the grid.
 
-The networks of timm that want other means than ImageNet's are measured with ImageNet's.
+Images are normalised by ImageNet's mean and deviation, as torchvision's weights want it. Most of
+timm's vision transformers want --config.data.mean='(0.5, 0.5, 0.5)' and the same --config.data.std.
 """
 
 import ml_collections

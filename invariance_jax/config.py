@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from invariance_jax.fields import (
     EVERY_MEASUREMENT,
@@ -57,6 +57,9 @@ Generator = Annotated[
 ]
 
 
+Colour = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
+Deviation = tuple[Positive, Positive, Positive]
 _ACCURACIES = ("accuracy", "test_time", "averaged_accuracy")
 
 
@@ -96,6 +99,11 @@ class DataConfig(Section):
     """Shorter side before the centre crop (the paper: 256 for 224)."""
     canvas_size: Whole = training(512, measures=EVERY_MEASUREMENT, ge=1)
     """Side of the padded square that images are decoded to; larger ones are shrunk to it."""
+    mean: Colour = training((0.485, 0.456, 0.406), measures=EVERY_MEASUREMENT)
+    """What is subtracted from red, green and blue in [0, 1]; ImageNet's, as torchvision's weights
+    want it. timm's own weights of vision transformers want `(0.5, 0.5, 0.5)`, as `std` too."""
+    std: Deviation = training((0.229, 0.224, 0.225), measures=EVERY_MEASUREMENT)
+    """What is then divided by."""
     workers: Whole = execution(0, ge=0, le=1024)
     """Processes that decode; 0 to decode in threads."""
     label_feature: str = training("label", measures=EVERY_MEASUREMENT)

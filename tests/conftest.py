@@ -1,4 +1,8 @@
-"""Fixtures and settings of every test: eight simulated CPU devices, no silent rank promotion."""
+"""Fixtures and settings of every test: eight simulated CPU devices, no silent rank promotion.
+
+Large libraries are imported here: what a module with checked annotations imports first is compiled
+by Python each time anew.
+"""
 
 import inspect
 import os
@@ -8,8 +12,10 @@ import zlib
 import hypothesis
 import jax
 import numpy as np
+import optax  # noqa: F401
 import pytest
 import runtime_types
+import xarray  # noqa: F401
 
 # Commands that tests start leave nothing in the user's cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")

@@ -13,7 +13,7 @@ from invariance_jax.commands import parsing
 from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.evaluate import evaluate
-from invariance_jax.evaluation.measurement import Measurement
+from invariance_jax.evaluation.measurement import Measurement, normalization
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.fields import differences
 from invariance_jax.training import workdir
@@ -105,6 +105,7 @@ def measure(
                 found.variables,
                 name=config.model.name,
                 image_size=config.data.image_size,
+                normalize=normalization(config),
             )
             steps, seconds = found.step, found.seconds
     distributed.say(distributed.device_map(mesh))
@@ -147,6 +148,8 @@ def initial(config: ExperimentConfig, split_field: str = "eval.split") -> models
             seed=config.seed,
             num_classes=classes,
             dtype=config.model.dtype,
+            mean=config.data.mean,
+            std=config.data.std,
         )
     except UserError as error:
         raise UserError(f"config.model.{'weights' if file else 'name'}: {error}") from error

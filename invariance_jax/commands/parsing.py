@@ -276,7 +276,7 @@ def _config_help(config: Section | str, kind: type[Section]) -> str:
 
 def _explained(error: flags.Error, argv: Sequence[str]) -> str:
     """One line that names the flag, the value and the choices."""
-    text = str(error).strip("'\"").splitlines()[0]
+    text = str(error).splitlines()[0]
     if isinstance(error, flags.UnrecognizedFlagError):
         paths = [path for path, _ in fields.fields(ExperimentConfig)]
         near = [path for path in paths if path.rpartition(".")[2] == error.flagname]

@@ -54,6 +54,7 @@ def run(argv: Sequence[str]) -> None:
             trained.state.evaluated_variables,
             name=run.config.model.name,
             image_size=run.config.data.image_size,
+            normalize=built.normalize,
         )
         evaluate.write(
             *(model, run.config, run.workdir, built.mesh),

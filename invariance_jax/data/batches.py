@@ -333,6 +333,6 @@ def prefetch_to_device(
         if isinstance(iterator, Generator):
             iterator.close()
         # The last batches hang in JAX's list of host memory to free: hundreds of MB, shared memory
-        # among them, until Python happens to look.
+        # among them, until Python happens to collect, be it the youngest objects alone.
         moved = iterator = None
-        gc.collect()
+        gc.collect(0)

@@ -49,7 +49,7 @@ EMBEDDING = "embedding"
 # NetCDF groups of the result file.
 FEATURES_GROUP, CLASSES_GROUP = "features", "classes"
 _DIMENSIONS = ("transform", "magnitude", "image")
-# Normalised pixels that differ by less are equal: one grey level is more than 0.01.
+# Normalised pixels that differ by less are equal: one grey level is more than 0.003.
 _UNCHANGED = 1e-5
 # Rows whose alignment is computed at once.
 _ROWS = 4096

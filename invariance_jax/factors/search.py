@@ -27,6 +27,7 @@ from invariance_jax.evaluation.measurement import (
     Seen,
     in_passes,
 )
+from invariance_jax.factors import rankings
 from invariance_jax.factors import rows as tables
 from invariance_jax.factors.rows import IDENTITY, Row
 from invariance_jax.factors.statistics import BATCH, LIMIT, of_search, pairs, tidy
@@ -280,9 +281,9 @@ class SimilaritySearch(Measurement):
         )
         lines = [results.table(title, ("", "kind", "boosted", "change"), body)]
         lines.append(_appearance("all rows", found))
-        own = found["copy_of"] == found["row"]
-        if not own.all():
-            lines.append(_appearance("without copies and identities", found.isel(row=own.values)))
+        distinct = rankings.distinct(found)
+        if distinct.sizes["row"] < found.sizes["row"]:
+            lines.append(_appearance("without copies and identities", distinct))
         if attributes["skipped_classes"]:
             lines.append(
                 f"{attributes['skipped_classes']} classes with fewer than "
@@ -293,9 +294,9 @@ class SimilaritySearch(Measurement):
 
 def _appearance(what: str, found: xr.Dataset) -> str:
     """The share of appearance among each class's most boosted rows, beside the base rate."""
-    appearance = found["kind"].values == "appearance"
-    best = np.argsort(-found["proportion_boosted"].values, axis=1, kind="stable")[:, :_TOP]
+    share = rankings.appearance_share(found, min(_TOP, found.sizes["row"]))
     return (
-        f"Appearance, {what}: {appearance[best].mean():.1%} of the {best.shape[1]} most boosted of "
-        f"each class, {appearance.mean():.1%} of the {len(appearance)} searched"
+        f"Appearance, {what}: {share.share:.1%} ({share.low:.1%} to {share.high:.1%}) of "
+        f"the {share.top} most boosted of each class, {share.base_rate:.1%} of the {share.rows} "
+        "searched"
     )

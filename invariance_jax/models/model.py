@@ -20,7 +20,8 @@ from invariance_jax import spec
 from invariance_jax.errors import UserError
 from invariance_jax.models.registry import DEFAULT_CLASSES, create
 from invariance_jax.models.weights import import_weights, load_weights
-from invariance_jax.transforms import normalize
+from invariance_jax.transforms import Colour, normalize
+from invariance_jax.transforms.transform import MEAN, STANDARD_DEVIATION
 
 Images = Float[Array | np.ndarray, "n h w 3"]
 Apply = Callable[[Any, Images], tuple[Float[Array, "n classes"] | None, dict[str, Array]]]
@@ -70,7 +71,12 @@ class Model:
 
 
 def from_flax(
-    module: nn.Module, variables: Any, *, name: str, image_size: int | None = None
+    module: nn.Module,
+    variables: Any,
+    *,
+    name: str,
+    image_size: int | None = None,
+    normalize: Callable[[Images], Array] = normalize,
 ) -> Model:
     """Makes a model of a Flax network.
 
@@ -80,9 +86,10 @@ def from_flax(
         variables: Its parameters and running statistics.
         name: What tables and charts call it.
         image_size: Side of the images that it was made for, pixels; None for any.
+        normalize: From images in [0, 1] to its inputs; by ImageNet's mean and deviation by default.
 
     Returns:
-        The model. It takes images that are normalised as ImageNet's.
+        The model.
     """
     return Model(
         name=name,
@@ -117,6 +124,8 @@ def load_model(
     seed: int = 0,
     num_classes: int | None = None,
     dtype: str = "float32",
+    mean: Colour = MEAN,
+    std: Colour = STANDARD_DEVIATION,
 ) -> Model:
     """Makes a model of a network's name and a file of its weights.
 
@@ -129,6 +138,9 @@ def load_model(
         num_classes: Length of the logits; None for as many as the file has, 1000 without a file. A
             file without a head makes a model without scores.
         dtype: What it computes in: "float32" or "bfloat16".
+        mean: What is subtracted from red, green and blue in [0, 1]. Weights of torchvision want
+            ImageNet's, those of timm's vision transformers (0.5, 0.5, 0.5), as `std` too.
+        std: What is then divided by.
 
     Returns:
         The model.
@@ -150,7 +162,8 @@ def load_model(
         head = variables["params"].get("head")
         module = create(kind, len(head["bias"]) if head else 0, dtype=dtype, **options)
         _check_shapes(variables, module, weights, image_size)
-    return from_flax(module, variables, name=name, image_size=image_size)
+    prepare = functools.partial(normalize, mean=mean, std=std)
+    return from_flax(module, variables, name=name, image_size=image_size, normalize=prepare)
 
 
 def _check_shapes(variables: Any, module: nn.Module, weights: Any, image_size: int) -> None:

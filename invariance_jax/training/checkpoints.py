@@ -19,11 +19,12 @@ import numpy as np
 
 from invariance_jax import devices, distributed
 from invariance_jax.errors import RunError, UserError
+from invariance_jax.training import checksums
 from invariance_jax.training.state import TrainState
 
 T = TypeVar("T")
 
-_STATE, _PROGRESS = "state", "progress"
+_STATE, _PROGRESS, _CHECKSUMS = "state", "progress", "checksums"
 _FOLDER, _ASIDE = "checkpoints", "checkpoints_unreadable"
 _LONGEST = 200  # characters of an error that are shown; TensorStore adds whole specifications
 _PATTERN = frozenset("*?[\\")
@@ -127,7 +128,8 @@ def restore_state(
         arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
         with _opened(workdir, step) as (handler, path):
             restore = ocp.args.PyTreeRestore(item=abstract, restore_args=arguments)
-            return handler.restore(path, args=restore), _progress(workdir, step)
+            state = handler.restore(path, args=restore)
+        return _checked(workdir, step, state), _progress(workdir, step)
 
     unreadable: list[int] = []
     restored = _newest_readable(workdir, read, announce, unreadable)
@@ -174,7 +176,7 @@ def restore_variables(
                 ),
                 partial_restore=True,
             )
-            found = handler.restore(path, args=restore)
+            found = _checked(workdir, step, handler.restore(path, args=restore))
         return step, found.get("ema", found), _progress(workdir, step)
 
     done = None
@@ -223,9 +225,22 @@ def _newest_readable(
     return None
 
 
-def _progress(workdir: pathlib.Path, step: int) -> Progress:
+def _told(workdir: pathlib.Path, step: int) -> Any:
     path = workdir / _FOLDER / str(step) / _PROGRESS / "metadata"
-    return Progress.from_saved(json.loads(path.read_bytes()) if path.exists() else None)
+    return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def _progress(workdir: pathlib.Path, step: int) -> Progress:
+    return Progress.from_saved(_told(workdir, step))
+
+
+def _checked(workdir: pathlib.Path, step: int, arrays: T) -> T:
+    """The arrays, if they are what was written; older versions wrote no checksums."""
+    told = _told(workdir, step)
+    expected = told.get(_CHECKSUMS) if isinstance(told, Mapping) else None
+    if expected and (wrong := checksums.differing(expected, checksums.of_tree(arrays))):
+        raise CheckpointError(f"the data of {', '.join(wrong[:3])} are not what was written")
+    return arrays
 
 
 @contextlib.contextmanager
@@ -350,7 +365,12 @@ class CheckpointWriter:
         import orbax.checkpoint as ocp
 
         self._best.step = progress.best_step
-        told = {"step": step, _PROGRESS: dataclasses.asdict(progress), "config": dict(config)}
+        told = {
+            "step": step,
+            _PROGRESS: dataclasses.asdict(progress),
+            "config": dict(config),
+            _CHECKSUMS: checksums.of_tree(state),
+        }
         items = {_STATE: ocp.args.StandardSave(state), _PROGRESS: ocp.args.JsonSave(told)}
         try:
             self._manager.save(step, args=ocp.args.Composite(**items))

@@ -17,7 +17,6 @@ from invariance_jax.augment import LearnedAugmentation, OneMixing, PerClass, Wit
 from invariance_jax.augment.learned import COLLECTION, mean_log_probability
 from invariance_jax.training.losses import Loss
 from invariance_jax.training.state import TrainState
-from invariance_jax.transforms import normalize
 
 # Folded into a step's key in place of an example's index; no data set is this large.
 _WHOLE_BATCH = np.uint32(0xFFFF_FFFE)
@@ -104,6 +103,7 @@ def make_train_step(
     schedule: optax.Schedule,
     key: PRNGKeyArray,
     *,
+    normalize: Callable[[Array], Array],
     loss: Loss,
     grad_accum_steps: int,
     ema_decay: float,
@@ -118,6 +118,7 @@ def make_train_step(
         optimizer: The optimizer.
         schedule: Its learning rate, for the metrics.
         key: The run's key.
+        normalize: From images in [0, 1] to what the network takes.
         loss: The loss of each example.
         grad_accum_steps: Microbatches; see `_mean_gradients`.
         ema_decay: Decay of the state's moving average; without effect if it has none.

@@ -17,10 +17,11 @@ Image = Float[Array, "height width channels"]
 Scalar = Float[Array, ""]
 Function = Callable[[Image, Scalar], Image]
 Domain = Literal["pixel", "normalized"]
+Colour = tuple[float, float, float]
 
-# Statistics of ImageNet.
-_MEAN = (0.485, 0.456, 0.406)
-_STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+# Of ImageNet's colours.
+MEAN = (0.485, 0.456, 0.406)
+STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,19 +167,25 @@ class Transform:
         return jnp.asarray(magnitude, jnp.float32)
 
 
-def normalize(images: Float[Array | np.ndarray, "*batch height width 3"]) -> Float[Array, "..."]:
-    """Subtracts ImageNet's mean colour and divides by its standard deviation.
+def normalize(
+    images: Float[Array | np.ndarray, "*batch height width 3"],
+    mean: Colour = MEAN,
+    std: Colour = STANDARD_DEVIATION,
+) -> Float[Array, "..."]:
+    """Subtracts a mean colour and divides by a standard deviation.
 
     Args:
         images: One image or any batch of them, float32 in [0, 1].
+        mean: Red, green and blue, in [0, 1]; ImageNet's by default.
+        std: Likewise, above 0.
 
     Returns:
         What models take; same shape and dtype.
     """
     shape = (1,) * (images.ndim - 1) + (3,)
-    mean = jnp.array(_MEAN, images.dtype).reshape(shape)
-    deviation = jnp.array(_STANDARD_DEVIATION, images.dtype).reshape(shape)
-    return (images - mean) / deviation
+    return (images - jnp.array(mean, images.dtype).reshape(shape)) / jnp.array(
+        std, images.dtype
+    ).reshape(shape)
 
 
 def in_domain(

@@ -110,7 +110,7 @@ def test_evaluate_does_not_overwrite_another_measurement(workdir, capsys):
         ),
         (
             ["train", DIGITS, "--workdir=x", "--steps=4"],
-            "did you mean --config.train.steps?",
+            "Unknown command line flag 'steps'; did you mean --config.train.steps?",
         ),
         (
             ["train", DIGITS, "--workdir=x", "--config.train=4"],

@@ -1,8 +1,10 @@
 """`config.model.weights`: runs that start from a file, and files that do not fit."""
 
+import json
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -63,7 +65,8 @@ def test_training_and_evaluation_from_weights(file, tmp_path, capsys):
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(file.read_bytes())
     workdir = tmp_path / "run"
-    flags = [f"--workdir={workdir}", f"--config.model.weights={moved}", *SMALL]
+    half = [f"--config.data.{name}=(0.5, 0.5, 0.5)" for name in ("mean", "std")]
+    flags = [f"--workdir={workdir}", f"--config.model.weights={moved}", *SMALL, *half]
     assert main(["train", f"{DIGITS}:vit_mu8,flip", *flags]) == 0
     assert main(["evaluate", f"--workdir={workdir}", "--untrained"]) == 0
     # A run that has a checkpoint needs the file no longer.
@@ -79,6 +82,14 @@ def test_training_and_evaluation_from_weights(file, tmp_path, capsys):
     )
     assert before.attrs["parameters_sha256"] == after.attrs["parameters_sha256"]
     assert before.attrs["augmentation"] == "weights moved.safetensors"
+    # Both take images as timm's networks want them, as does a model in a notebook.
+    for distance in ("transformed_cosine", "baseline_cosine"):
+        np.testing.assert_allclose(before[distance], after[distance], rtol=1e-5, atol=1e-6)
+    model = models.load_model("vit_mu8", file, image_size=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    _, features = model.apply(model.variables, jnp.asarray(2 * images - 1))
+    np.testing.assert_allclose(model(images), features["embedding"], rtol=1e-5, atol=1e-6)
+    assert tuple(json.loads(after.attrs["config"])["data"]["mean"]) == (0.5, 0.5, 0.5)
 
 
 def test_policies_and_mixing_train(tmp_path):

@@ -14,6 +14,7 @@ from invariance_jax.evaluation.grid import Invariance
 from invariance_jax.evaluation.measurement import prepare
 from invariance_jax.transforms import TRANSFORMS, normalize
 
+NETWORK = "resnet8"  # at 224 pixels, of little depth: what is tested is the grid
 SIDE, CANVAS = 224, 512
 PREPROCESS = augment.get("none", size=SIDE, resize=256)
 
@@ -45,9 +46,9 @@ class Photos:
 def largest_difference(folder, weights, images):
     """Largest relative difference of any distance from a loop that knows nothing of the grid."""
     source = Photos(folder, images)
-    network = models.create("resnet18")
-    variables = models.import_weights("resnet18", weights)
-    model = models.from_flax(network, variables, name="resnet18", image_size=SIDE)
+    network = models.create(NETWORK)
+    variables = models.import_weights(NETWORK, weights)
+    model = models.from_flax(network, variables, name=NETWORK, image_size=SIDE)
     driver = Driver(
         model=model,
         measurements=[Invariance(preprocess=PREPROCESS, seed=3)],
@@ -100,5 +101,5 @@ def largest_difference(folder, weights, images):
 
 @pytest.mark.real_data
 def test_every_distance_is_that_of_a_plain_loop(real_data, draw_weights):
-    weights = draw_weights(models.weight_shapes("resnet18"))
+    weights = draw_weights(models.weight_shapes(NETWORK))
     assert largest_difference(real_data, weights, images=4) < 1e-3

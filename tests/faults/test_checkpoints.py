@@ -5,7 +5,9 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
+import tensorstore
 
 from invariance_jax.training import checkpoints, workdir
 from invariance_jax.training.checkpoints import Progress
@@ -28,9 +30,24 @@ def flip_a_bit(folder):
         path.write_bytes(content)
 
 
+def change_one_weight(folder):
+    """Data that decode well, and are not what was saved: zstd's frames have no checksum."""
+    spec = {
+        "driver": "zarr",
+        "kvstore": {
+            "driver": "ocdbt",
+            "base": f"file://{folder}/state/",
+            "path": "ema.params.head.kernel/",
+        },
+    }
+    weight = tensorstore.open(spec).result()[0, 0]
+    weight.write(np.nextafter(weight.read().result(), np.float32(np.inf))).result()
+
+
 DAMAGES = {
     "truncated": truncate,
     "one bit flipped": flip_a_bit,
+    "one weight changed": change_one_weight,
     "progress is no JSON": lambda folder: (folder / "progress" / "metadata").write_text("{"),
     "manifest is garbage": lambda folder: (folder / "state" / "manifest.ocdbt").write_bytes(
         b"garbage" * 20

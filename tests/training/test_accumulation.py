@@ -69,6 +69,7 @@ def step_of(model, *, grad_accum_steps=1, ema_decay=0.0, learned=None):
         optax.sgd(0.1),
         optax.constant_schedule(0.1),
         KEY,
+        normalize=normalize,
         loss=make_loss("cross_entropy", 0.0),
         grad_accum_steps=grad_accum_steps,
         ema_decay=ema_decay,
