@@ -92,6 +92,7 @@ def first_step(config, augmentation=None, canvas=None):
         built.optimizer,
         built.schedule,
         jax.random.key(config.seed),
+        normalize=lambda images: images,
         loss=built.loss,
         grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,
