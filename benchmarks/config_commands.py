@@ -45,7 +45,7 @@ TRAINED = {
 }
 SEARCHED = {
     "search.split": "train[:100]",
-    "search.rows": "('rotate 4', 'equalize 1', 'color 8')",
+    "search.rows": "all",
     "search.batch_size": "2",
     "search.checks_split": "validation[:40]",
 }
