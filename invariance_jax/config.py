@@ -8,6 +8,7 @@ that field's default.
 
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -134,12 +135,18 @@ class AugmentConfig(Section):
     """What follows on normalised images with strengths that are learned: `augerino(generators=(
     'translate_x', 'translate_y', 'scale'), regularization=0.1)`; empty for nothing. The paper's
     follows on `none`."""
+    per_class: str = training("")
+    """What images get because of their class: the rows that a search found for it,
+    `searched(file='DIR/similarity_search/NAME.nc', top=25, when='after')`, or named ones,
+    `named(rows='shear_x 5', classes='n03291819')`; empty for nothing. docs/factors.md has the
+    options."""
 
     @property
     def label(self) -> str:
         """All of it in one line, for tables and file names."""
-        learned = (self.learned,) if self.learned else ()
-        return " + ".join((self.name, *self.policies, *self.mixing, *learned))
+        of_classes = re.sub(r"""(file=['"])[^'"]*/""", r"\1", self.per_class)
+        last = filter(None, (self.learned, of_classes))
+        return " + ".join((self.name, *self.policies, *self.mixing, *last))
 
 
 class OptimizerConfig(Section):

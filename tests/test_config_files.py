@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -172,6 +173,7 @@ SWEEPS = {
     "modified_resnet": 24,
     "augerino": 24,
     "test_time_scale": 15,
+    "per_class": 33,
 }
 _DIGITS = dict.fromkeys(("image_size", "resize_size", "canvas_size"), 16)
 _DIGITS |= {"name": "digits", "classes": (), "validation_split": "validation"}
@@ -252,3 +254,14 @@ def test_every_config_is_tested_here():
     tested += ["similarity_search"]
     tested += [f"paper.{name}" for name in (*SWEEPS, "invariance", "equivariance")]
     assert sorted([*tested, "imagenet64.recipe", "imagenet64.sweep"]) == NAMES
+
+
+def test_the_readme_has_a_command_of_every_file():
+    # benchmarks/config_commands.py finds commands alike, and runs them.
+    text = (CONFIGS / "paper" / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"`(?:launch/|invariance-jax )[^`]*?(configs/[\w/]+\.py)[^`]*`", text)
+    assert all((CONFIGS.parent / path).is_file() for path in found)
+    paper = {f"configs/paper/{name}.py" for name in (*SWEEPS, "invariance", "equivariance")}
+    assert set(found) == paper | {"configs/imagenet64/sweep.py", "configs/similarity_search.py"}
+    for name in SWEEPS:
+        assert f"`launch/sweep.py configs/imagenet64/sweep.py:{name}" in text

@@ -22,7 +22,7 @@ ORDER = {
     "evaluation": (BASE, "transforms", "augment", "models", "data"),
     "factors": (BASE, "transforms", "augment", "models", "data", "evaluation"),
     "report": (BASE, "transforms", "augment", "data", "evaluation", "factors"),
-    "training": (BASE, "transforms", "augment", "models", "data", "evaluation"),
+    "training": (BASE, "transforms", "augment", "models", "data", "evaluation", "factors"),
 }
 ORDER["commands"] = tuple(ORDER)
 

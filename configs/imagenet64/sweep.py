@@ -3,8 +3,9 @@
     launch/sweep.py configs/imagenet64/sweep.py:augmentation --root=workdirs/augmentation64 --jobs=1
 
 The argument is NAME or NAME,MODEL: augmentation, scale_distribution, translation_size,
-modified_resnet, augerino, test_time_scale; resnet18, resnet50, vit_s16. What each asks stands in
-configs/paper/NAME.py. Hardware: any. Expected: not yet run here.
+modified_resnet, augerino, test_time_scale; resnet18, resnet50, vit_s16; or per_class,SEARCH.nc, the
+result file of a search. What each asks stands in configs/paper/NAME.py. Hardware: any. Expected:
+not yet run here.
 """
 
 import importlib
@@ -16,7 +17,7 @@ from invariance_jax.errors import UserError
 
 NAMES = (
     *("augmentation", "scale_distribution", "translation_size"),
-    *("modified_resnet", "augerino", "test_time_scale"),
+    *("modified_resnet", "augerino", "test_time_scale", "per_class"),
 )
 SEEDS = (0, 1)
 

@@ -2,12 +2,14 @@
 
 Beside them stand random operations on images that are already resampled (`rand_augment`,
 `auto_augment`, `random_erasing`, `random_transform`) and on batches with their labels (`mixup`,
-`cutmix`). A learned augmentation (`parse_learned`) acts on normalised images.
+`cutmix`). `PerClass` adds what an image gets because of its class. A learned augmentation
+(`parse_learned`) acts on normalised images.
 """
 
 from invariance_jax.augment.boxes import Box
 from invariance_jax.augment.learned import LearnedAugmentation, parse_learned
 from invariance_jax.augment.mixing import cutmix, mixup
+from invariance_jax.augment.per_class import PerClass
 from invariance_jax.augment.pipeline import (
     MIXINGS,
     POLICIES,

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import zlib
 from collections.abc import Callable, Sequence
 
 from absl import flags
@@ -235,6 +236,19 @@ def result_name(config: ExperimentConfig, steps: int) -> str:
         A file name without suffix: network, augmentation (or "untrained", or the file that the
         weights came from), seed.
     """
-    labels = config.model.name, config.training_label(steps)
-    words = [re.sub(r"\W+", "_", text).strip("_") for text in labels]
-    return "_".join([*words, f"seed{config.seed}"])
+    return file_name(config.model.name, config.training_label(steps), f"seed{config.seed}")
+
+
+def file_name(*words: str, longest: int = 200) -> str:
+    """Makes the name of a file or folder.
+
+    Args:
+        *words: What it says.
+        longest: Most characters, of the 255 that file systems allow; a longer name is cut, and a
+            checksum tells it from others with this beginning.
+
+    Returns:
+        Letters, digits and underscores.
+    """
+    name = "_".join(re.sub(r"\W+", "_", word).strip("_") for word in words if word)
+    return name if len(name) <= longest else f"{name[:longest]}_{zlib.crc32(name.encode()):08x}"

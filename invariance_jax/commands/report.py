@@ -63,6 +63,7 @@ def write(
     notes, example, blocks = [], None, []
     if found.searches or boxes:
         blocks = _factors(found, boxes, image_size, notes)
+    classes = _classes(found, notes)
     names = shortest_paths(map(str, folders))
     metrics = {names[str(folder)]: read_metrics(folder) for folder in folders}
     widths = {name: rows for name, rows in metrics.items() if charts.width_names({name: rows})}
@@ -86,12 +87,26 @@ def write(
         found,
         output,
         example=example,
+        classes=classes,
         factors=blocks,
         widths=widths,
         notes=notes,
         command=command,
     )
     print(f"\nreport: {path}")
+
+
+def _classes(found: load.Results, notes: list[str]) -> list[page.Block]:
+    """The section on classes; what it needs is loaded only where some have operations."""
+    if not any(each.network.per_class for each in (*found.runs, *found.accuracy)):
+        return []
+    from invariance_jax.report import class_section
+
+    try:
+        return list(class_section.blocks(found))
+    except UserError as error:
+        notes.append(f"nothing on single classes: {error}")
+        return []
 
 
 def _factors(

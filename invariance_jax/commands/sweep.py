@@ -3,14 +3,12 @@
 import dataclasses
 import itertools
 import pathlib
-import re
 import shlex
-import zlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from invariance_jax.commands import parsing
-from invariance_jax.commands.evaluate import result_name
+from invariance_jax.commands.evaluate import file_name, result_name
 from invariance_jax.config import (
     AugmentConfig,
     ExperimentConfig,
@@ -27,7 +25,7 @@ from invariance_jax.training import workdir as workdirs
 State = Literal["waiting", "begun", "failed", "finished"]
 
 _FAILED = "failed.txt"
-# File systems allow 255 bytes; tables should stay readable.
+# Tables should stay readable.
 _LONGEST_NAME = 100
 
 
@@ -168,7 +166,7 @@ def _make_run(
     told: Sequence[str],
 ) -> Run:
     path, _, argument = file.partition(":")
-    name = _name([pathlib.Path(path).stem, argument, *told])
+    name = file_name(pathlib.Path(path).stem, argument, *told, longest=_LONGEST_NAME)
     try:
         config = parsing.overridden(base, [tuple(each.split("=", 1)) for each in overrides])
     except UserError as error:
@@ -198,11 +196,3 @@ def _short(path: str, value: Any) -> str:
     """A point of an axis in few words: the field's name goes without saying where it is one."""
     field = path.rpartition(".")[2]
     return f"{value}" if field == "name" else f"{field}{value}"
-
-
-def _name(words: Sequence[str]) -> str:
-    """A folder name; a long one is cut, and a checksum tells it from others with this beginning."""
-    name = "_".join(re.sub(r"\W+", "_", word).strip("_") for word in words if word)
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[:_LONGEST_NAME]}_{zlib.crc32(name.encode()):08x}"
-    return name

@@ -141,6 +141,12 @@ class AveragedAccuracy(_OfClassifiers):
         """
         learned = augment.parse_learned(config.augment.learned, "config.augment.learned")
         text = augmentation or config.augment.learned or config.augment.name
+        if not (augmentation or learned) and config.augment.per_class:
+            raise UserError(
+                f"config.augment.per_class is {config.augment.per_class!r}: which operations an "
+                "image gets, only its class says, which is not known in evaluation; expected the "
+                "augmentation of averaged_accuracy to be one of augment.NAMES"
+            )
         if learned is None or augmentation:
             made = augmentation_of(config, text, "augmentation")
         elif learned.per_class:

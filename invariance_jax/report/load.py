@@ -71,11 +71,14 @@ class Accuracy(Result):
         top1: Share of images whose first guess is right, 0 to 1.
         top5: Share of images with the right class among five guesses; NaN where it is not known.
         seconds: Time that training took.
+        correct: Whether the first guess is right, bool [image] with the coordinate label; None
+            where the result has no labels.
     """
 
     top1: float
     top5: float
     seconds: float
+    correct: xr.DataArray | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -251,7 +254,9 @@ def read_accuracy(path: pathlib.Path) -> Accuracy:
     top1, top5 = (float(data[name].mean()) for name in variables)
     if not 0 <= top1 <= top5 <= 1:
         raise UserError(f"{path}: top1 is {top1} and top5 {top5}; expected fractions, 0 to 1")
-    return Accuracy(**shared, top1=top1, top5=top5, seconds=float(data.attrs["seconds"]))
+    correct = data["correct_top1"].astype(bool) if "label" in data.coords else None
+    seconds = float(data.attrs["seconds"])
+    return Accuracy(**shared, top1=top1, top5=top5, seconds=seconds, correct=correct)
 
 
 def _read(

@@ -47,7 +47,7 @@ class Picture(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A part of the section on the factors of variation.
+    """A part of the section on classes, or of that on the factors of variation.
 
     Attributes:
         title: Its heading.
@@ -67,6 +67,7 @@ def write(
     output_dir: str | pathlib.Path,
     *,
     example: Float[np.ndarray, "transform magnitude height width 3"] | None = None,
+    classes: Sequence[Block] = (),
     factors: Sequence[Block] = (),
     widths: charts.Trajectories | None = None,
     notes: Sequence[str] = (),
@@ -79,6 +80,7 @@ def write(
         output_dir: Where `report.html` and `figures/` shall stand; made if absent.
         example: One image under all transforms and magnitudes, float in [0, 1]; None leaves
             the figure out.
+        classes: What there is to say about single classes.
         factors: What there is to say about factors of variation.
         widths: Metrics of runs whose augmentation was learned, by run.
         notes: What is missing, for the page to say, beside the files that could not be read.
@@ -94,11 +96,12 @@ def write(
         examples.check(example)
     output = pathlib.Path(output_dir)
     with style.settings():
-        of_factors = [picture for block in factors for picture in block.pictures]
-        every = [*pictures(results, example, widths or {}), *of_factors]
+        of_blocks = [picture for block in (*classes, *factors) for picture in block.pictures]
+        every = [*pictures(results, example, widths or {}), *of_blocks]
         drawn = [_drawn(picture, output / "figures") for picture in every]
     path, missing = output / "report.html", [*results.problems, *notes]
-    write_text(path, _render(results, drawn, factors=factors, problems=missing, command=command))
+    said = {"classes": classes, "factors": factors, "problems": missing, "command": command}
+    write_text(path, _render(results, drawn, **said))
     return path
 
 

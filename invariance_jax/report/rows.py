@@ -62,6 +62,7 @@ class Network:
         seed: Its seed.
         parameters: SHA-256 of its parameters; empty where the result does not say.
         path: The result.
+        per_class: Its `augment.per_class`, which is the last of "augment"; empty for none.
     """
 
     kind: Kind
@@ -69,6 +70,7 @@ class Network:
     seed: int
     parameters: str
     path: pathlib.Path
+    per_class: str = ""
 
     @property
     def row(self) -> Hashable:
@@ -143,17 +145,24 @@ def network(
     kind: Kind = "trained" if steps else "imported" if values.get(WEIGHTS) else "untrained"
     counted = {"trained": _COUNTED, "imported": _SEEN | {WEIGHTS}, "untrained": _SEEN}[kind]
     fields = {path: _canonical(value) for path, value in values.items() if path in counted}
+    per_class = fields.pop("augment.per_class", "")
     if steps:
         # A label, which is all that some results say, lists whatever follows the variant alike.
         name, learned = fields.pop("augment.name"), fields.pop("augment.learned", "")
         following = fields.pop("augment.policies") + fields.pop("augment.mixing")
-        fields[AUGMENTATION] = (name, *following, *filter(None, (learned,)))
+        fields[AUGMENTATION] = (name, *following, *filter(None, (learned, per_class)))
         if steps != fields[_STEPS]:
             fields[_STEPS] = f"{steps} of {fields[_STEPS]}"
         if fields.get("data.fraction") == 1:  # all images, whatever the seed
             del fields[_SUBSET]
-    seed = values["seed"]
-    return Network(kind=kind, fields=fields, seed=seed, parameters=parameters, path=path)
+    return Network(
+        kind=kind,
+        fields=fields,
+        seed=values["seed"],
+        parameters=parameters,
+        path=path,
+        per_class=per_class,
+    )
 
 
 def tell_apart(networks: Iterable[Network]) -> dict[Hashable, Row]:
@@ -200,6 +209,25 @@ def untrained_of(rows: Iterable[Row]) -> dict[Row, Row]:
         for row in rows
         if row.network.kind != UNTRAINED and row.network.initial in before
     }
+
+
+def standard_of(rows: Iterable[Row]) -> dict[Row, Row]:
+    """Finds the standard runs of those whose classes get operations of their own.
+
+    Args:
+        rows: All rows.
+
+    Returns:
+        By such a row, the one that differs from it in `augment.per_class` alone, without it.
+    """
+    rows = list(rows)
+    by_fields = {frozenset(row.network.fields.items()): row for row in rows}
+    found = {}
+    for row in rows:
+        plain = row.network.fields | {AUGMENTATION: row.augmentation[:-1]}
+        if row.network.per_class and (other := by_fields.get(frozenset(plain.items()))):
+            found[row] = other
+    return found
 
 
 def differing_parts(one: Row, other: Row) -> set[Part]:

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -17,6 +18,7 @@ from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.evaluation.measurement import augmentation_of, normalization, preprocessing
 from invariance_jax.evaluation.table import make_measurements
+from invariance_jax.factors import per_class
 from invariance_jax.training import optimizer, sharding
 from invariance_jax.training.losses import Loss, make_loss
 from invariance_jax.training.state import TrainState, init_state
@@ -29,7 +31,8 @@ class Experiment:
     Attributes:
         config: The config.
         mesh: The devices.
-        augmentation: What happens to each training image.
+        augmentation: What happens to each training image, whatever its class.
+        per_class: How operations are chosen for each class; None for no such operations.
         mixing: What happens to batches of them.
         learned: What happens to normalised images, with widths that are learned; None for nothing.
         preprocess: What happens to images otherwise: `none`, as in the paper.
@@ -42,6 +45,7 @@ class Experiment:
     config: ExperimentConfig
     mesh: Mesh
     augmentation: augment.WithPolicies
+    per_class: per_class.PerClassRows | None
     mixing: augment.OneMixing
     learned: augment.LearnedAugmentation | None
     preprocess: Augmentation
@@ -69,6 +73,34 @@ class Experiment:
         return data.from_config(config, config.validation_split, "data.validation_split")
 
     @functools.cached_property
+    def rows_by_class(self) -> per_class.ByClass:
+        """What images get because of their class; a search's result file is read."""
+        if self.per_class is None:
+            return {}
+        source, some = self.train_source, bool(self.config.data.classes)
+        trained = np.unique(source.labels()).tolist() if some else None
+        try:
+            return self.per_class.choose(source.class_names, trained)
+        except UserError as error:
+            raise UserError(f"config.augment.per_class: {error}") from error
+
+    @functools.cached_property
+    def whole_augmentation(self) -> augment.WithPolicies | augment.PerClass:
+        """What happens to each training image, the operations of its class included."""
+        if self.per_class is None:
+            return self.augmentation
+        square = None
+        if self.per_class.when == "before":
+            side = min(self.config.data.resize_size, self.config.data.canvas_size)
+            square = augment.get("none", size=side, resize=side)
+        return per_class.operation_of(
+            self.rows_by_class,
+            self.train_source.num_classes,
+            augmentation=self.augmentation,
+            square=square,
+        )
+
+    @functools.cached_property
     def model(self) -> nn.Module:
         """The network, with a class for each of the training images'."""
         return _make_model(self.config, self.train_source.num_classes)
@@ -92,9 +124,10 @@ class Experiment:
 
         Raises:
             UserError: A data set or a split is not there, or `config.mesh` does not fit the model,
-                or the model not the images, or what is to be measured later is not there.
+                or the model not the images, or what is to be measured later is not there, or no
+                class has a row of `config.augment.per_class`.
         """
-        _ = self.train_source, self.validation_source, self.abstract_state
+        _ = self.train_source, self.validation_source, self.abstract_state, self.rows_by_class
         make_measurements(self.config)
         if wanted := self.config.eval.features:
             size = self.config.data.image_size
@@ -177,14 +210,17 @@ def make(config: ExperimentConfig) -> Experiment:
     learned = augment.parse_learned(config.augment.learned, "config.augment.learned")
     if learned:
         _check_learned(config, learned)
+    rows = per_class.parse(config.augment.per_class, "config.augment.per_class")
+    name = "none" if rows and rows.when == "instead" else config.augment.name
     return Experiment(
         config=config,
         mesh=mesh,
         augmentation=augment.with_policies(
-            augmentation_of(config, config.augment.name, "config.augment.name"),
+            augmentation_of(config, name, "config.augment.name"),
             config.augment.policies,
             "config.augment.policies",
         ),
+        per_class=rows,
         mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
         learned=learned,
         preprocess=preprocessing(config),

@@ -16,9 +16,10 @@ from jax.experimental import multihost_utils
 
 from invariance_jax import data, devices, distributed, files, models, progress, signals
 from invariance_jax.augment.learned import COLLECTION
-from invariance_jax.errors import RunError
+from invariance_jax.errors import RunError, UserError
 from invariance_jax.evaluation.accuracy import Accuracy, AveragedAccuracy
 from invariance_jax.evaluation.driver import Driver
+from invariance_jax.factors import per_class
 from invariance_jax.training import checkpoints, performance
 from invariance_jax.training import workdir as workdirs
 from invariance_jax.training.checkpoints import CheckpointWriter, Progress
@@ -130,7 +131,7 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
     where = jax.tree.map(lambda x: x.sharding, experiment.abstract_state)
     step = make_train_step(
         experiment.model,
-        experiment.augmentation,
+        experiment.whole_augmentation,
         experiment.mixing,
         experiment.optimizer,
         experiment.schedule,
@@ -210,6 +211,7 @@ def train(
         # Weights that do not fit are found before the workdir is marked.
         experiment.load_weights()
     with workdirs.claimed(workdir, config):
+        _note_rows(experiment, workdir, announce)
         return _train(experiment, workdir, announce, profile)
 
 
@@ -321,6 +323,25 @@ def _train(
             # Validation is not counted into the training rate.
             throughput.restart()
     return _trained(state, done)
+
+
+def _note_rows(
+    experiment: Experiment, workdir: pathlib.Path, announce: Callable[[str], object]
+) -> None:
+    """Says how many classes get operations of their own, and lists them beside the run."""
+    if experiment.per_class is None:
+        return
+    announce(f"{workdir}: {per_class.told(experiment.rows_by_class)}, listed in {per_class.LIST}")
+    path = workdir / per_class.LIST
+    text = per_class.to_csv(experiment.rows_by_class, experiment.train_source.class_names)
+    with distributed.together():
+        if distributed.is_lead():
+            if path.exists() and path.read_bytes() != text.encode():
+                raise UserError(
+                    f"config.augment.per_class chooses other rows than {path} lists, which the run "
+                    "began with; expected the same file of the search, or another --workdir"
+                )
+            files.write_text(path, text)
 
 
 def _begin(

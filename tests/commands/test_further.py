@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from invariance_jax.__main__ import main
+from invariance_jax.commands import evaluate
+from invariance_jax.config import ExperimentConfig
 from invariance_jax.evaluation import results
 from invariance_jax.evaluation.evaluate import read_table
 
@@ -165,3 +167,12 @@ def test_old_names_of_fields_are_read_and_said(tmp_path, capsys):
     assert "config.eval.translation is now config.eval.padding_mode" in second
     assert "config.eval.batch_size has no meaning any more" in third
     assert "config.eval.local_equivariance[0]: unknown generator 'rotat'" in error
+
+
+def test_long_names_of_result_files_are_cut_and_told_apart():
+    texts = [f"searched(file='{'a' * 240}.nc', top={top})" for top in (3, 4)]
+    configs = [ExperimentConfig().with_values(augment={"per_class": text}) for text in texts]
+    names = [evaluate.result_name(config, 1) for config in configs]
+    assert len(set(names)) == 2 and max(map(len, names)) < 220
+    assert all(name.startswith("resnet18_random_resized_crop_flip_searched_file") for name in names)
+    assert evaluate.result_name(ExperimentConfig(), 0) == "resnet18_untrained_seed0"
