@@ -4,6 +4,7 @@ import csv
 import io
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,14 +31,14 @@ def found(source):
     return measured([CHECKS], source, linear(), per_device_batch_size=6)["similarity_checks"][""]
 
 
-def test_pairs_are_neighbours_within_classes_and_of_the_same_rank_across():
+def test_positionsare_neighbours_within_classes_and_of_the_same_rank_across():
     labels = np.array([4, 4, 9, 4, 9, 4, 9, 0])
     found = check_pairs(labels, limit=2, class_pairs=100, seed=0).tolist()
     # Class 0 has one image: none within it, one across.
     assert found == [[0, 1], [3, 5], [2, 4], [7, 0], [7, 2], [0, 2], [1, 4]]
 
 
-def test_pairs_of_classes_are_drawn_of_all_and_not_the_first():
+def test_positionsof_classes_are_drawn_of_all_and_not_the_first():
     labels = np.arange(40)
     drawn = {seed: check_pairs(labels, limit=1, class_pairs=30, seed=seed) for seed in (0, 1)}
     for each in drawn.values():
@@ -128,3 +129,16 @@ def test_images_without_labels_cannot_be_checked():
     source = data.ArraySource(np.zeros((3, 8, 8, 3), np.uint8))
     with pytest.raises(UserError, match=r"config\.search\.checks_split: arrays all has no labels"):
         CHECKS.order(source)
+
+
+def test_angles_are_those_of_the_pair_of_images():
+    checks = SimilarityChecks()
+    positions = [(0, 5), (1, 5), (0, 6), (5, 0)]
+    angles = np.asarray(checks.angles(jnp.array(positions).reshape(-1)))[2:].reshape(2, -1, 2)
+    shared, own = angles
+    assert (shared[:, 0] == shared[:, 1]).all() and (own[:, 0] != own[:, 1]).all()
+    assert len(np.unique(shared)) == len(positions) and len(np.unique(own)) == 2 * len(positions)
+    # Whatever else is in the batch, and for another seed others.
+    alone = np.asarray(checks.angles(jnp.array(positions[1])))[2:]
+    np.testing.assert_array_equal(alone, angles[:, 1])
+    assert not np.isin(SimilarityChecks(seed=1).angles(jnp.array(positions[1]))[2:], angles).any()
