@@ -108,10 +108,18 @@ class Way:
             for row in metrics.read_metrics(folder)
         }
         handler = ocp.PyTreeCheckpointHandler()
-        for step in checkpoints.steps(folder):
+        steps = checkpoints.steps(folder)
+        for step in steps:
             path = folder.absolute() / "checkpoints" / str(step)
-            told = json.loads((path / "progress" / "metadata").read_text())["progress"]
-            found[f"checkpoint {step}"] = handler.restore(path / "state")
+            try:
+                state = handler.restore(path / "state")
+                told = json.loads((path / "progress" / "metadata").read_text())["progress"]
+            except (OSError, ValueError):
+                # An old one, killed while it was removed; nobody reads it before the newest.
+                if step == steps[-1]:
+                    raise
+                continue
+            found[f"checkpoint {step}"] = state
             found[f"progress {step}"] = {**told, "seconds": 0}
         return found
 
