@@ -69,7 +69,7 @@ def _timed(case: dict[str, Any], augmentation: Callable[..., Any], batch: dict[s
     metrics = TrainMetrics.empty()
     step = make_train_step(
         model,
-        augmentation,
+        jax.vmap(augmentation),
         _unmixed,
         optimizer,
         make_schedule(OPTIMIZER, 1),

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 import jax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from invariance_jax import spec
 from invariance_jax.augment import mixing, policies
@@ -49,8 +49,48 @@ class WithPolicies:
             return self.augmentation(key, canvas, height, width)
         key, *policy_keys = jax.random.split(key, 1 + len(self.policies))
         image = self.augmentation(key, canvas, height, width)
-        for policy, policy_key in zip(self.policies, policy_keys, strict=True):
-            image = policy(policy_key, image)
+        return self._follow((image, *policy_keys))
+
+    def on_batch(
+        self,
+        keys: PRNGKeyArray,
+        canvas: UInt8[Array, "batch canvas_height canvas_width 3"],
+        height: Int[Array, "batch"],
+        width: Int[Array, "batch"],
+    ) -> Float[Array, "batch size size 3"]:
+        """Augments the images of one device, as mapping over them does.
+
+        Policies choose by `switch`, which within a mapped batch computes every choice for each
+        image. So images are taken one after another there, but on GPUs, where a single image is too
+        little work.
+
+        Args:
+            keys: Random keys.
+            canvas: As `Augmentation` takes them, with a leading axis.
+            height: Of the images within their canvases.
+            width: Likewise.
+
+        Returns:
+            The augmented images, float32 in [0, 1].
+        """
+        if not self.policies:
+            return jax.vmap(self.augmentation)(keys, canvas, height, width)
+        split = jax.vmap(lambda key: jax.random.split(key, 1 + len(self.policies)))(keys)
+        keys, *policy_keys = (split[:, place] for place in range(1 + len(self.policies)))
+        images = jax.vmap(self.augmentation)(keys, canvas, height, width)
+        together = jax.vmap(self._follow)
+        return jax.lax.platform_dependent(
+            (images, *policy_keys),
+            cuda=together,
+            rocm=together,
+            default=lambda arguments: jax.lax.map(self._follow, arguments),
+        )
+
+    def _follow(self, arguments: tuple[Array, ...]) -> policies.Image:
+        """All policies in sequence, of an image and a key for each."""
+        image, *keys = arguments
+        for policy, key in zip(self.policies, keys, strict=True):
+            image = policy(key, image)
         return image
 
 

@@ -2,8 +2,8 @@
 
 RandAugment and AutoAugment apply sequences of the operations in `transforms.AUTOAUGMENT`. Each has
 two halves: `draw(key)` decides, `apply(image, decisions)` does it and draws nothing. Mapped over a
-batch with a key for each image, every operation of the table is computed for every image and one is
-kept: `switch` cannot branch within a batch.
+batch by `jax.vmap`, every operation of the table is computed for every image and one is kept:
+`switch` cannot branch within a batch. By `jax.lax.map` it does (`WithPolicies.on_batch`).
 """
 
 import dataclasses

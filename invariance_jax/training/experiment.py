@@ -188,7 +188,9 @@ def make(
         config=config,
         mesh=mesh,
         augmentation=augment.with_policies(
-            augmentation_of(config, config.augment.name, "config.augment.name"),
+            dataclasses.replace(
+                augmentation_of(config, config.augment.name, "config.augment.name"), exact=False
+            ),
             config.augment.policies,
             "config.augment.policies",
         ),

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from invariance_jax.augment import LearnedAugmentation, OneMixing, WithPolicies
+from invariance_jax.augment import LearnedAugmentation, OneMixing
 from invariance_jax.augment.learned import COLLECTION, mean_log_probability
 from invariance_jax.training.losses import Loss
 from invariance_jax.training.state import TrainState
@@ -98,7 +98,7 @@ def mixing_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
 
 def make_train_step(
     model: nn.Module,
-    augmentation: WithPolicies,
+    augment: Callable[..., Array],
     mixing: OneMixing,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
@@ -113,7 +113,7 @@ def make_train_step(
 
     Args:
         model: The network.
-        augmentation: What happens to each image.
+        augment: From keys, canvases, heights and widths to images, each by itself.
         mixing: What happens to the batch.
         optimizer: The optimizer.
         schedule: Its learning rate, for the metrics.
@@ -147,7 +147,7 @@ def make_train_step(
 
     def step(state: TrainState, metrics: Any, batch: Batch) -> tuple[TrainState, Any]:
         keys = example_keys(key, state.step, batch["index"])
-        images = jax.vmap(augmentation)(keys, batch["canvas"], batch["height"], batch["width"])
+        images = augment(keys, batch["canvas"], batch["height"], batch["width"])
         target = jax.nn.one_hot(batch["label"], model.num_classes)
         images, target = mixing(mixing_key(key, state.step), images, target)
         drawn = (learned.draw(keys, learned.train_copies), batch["label"]) if learned else ()
