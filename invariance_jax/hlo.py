@@ -38,7 +38,7 @@ class Instruction:
         shape: Text of the result's type, with layouts: `bf16[8,128]{1,0:T(8,128)}`, or a tuple.
         opcode: `fusion`, `all-reduce`.
         operands: Names of what it takes.
-        attributes: The rest of the line.
+        attributes: What stands in its parentheses, and the rest of the line.
         is_root: Whether it is the computation's result.
     """
 
@@ -152,7 +152,7 @@ def _instruction(line: str, found: re.Match[str]) -> Instruction:
         operands=()
         if opcode in ("parameter", "constant")
         else tuple(re.findall(r"%([\w.\-]+)", operands)),
-        attributes=f"{operands} {line[closing + 1 :]}" if opcode == "parameter" else line[closing:],
+        attributes=f"{operands} {line[closing + 1 :]}",
         is_root=line.lstrip().startswith("ROOT "),
     )
 
@@ -219,7 +219,7 @@ def costs(module: Module) -> Costs:
             found[kind, _group_size(instruction), begins, size] += times
         elif instruction.opcode in ("gather", "scatter"):
             rows += times * _rows(instruction, shapes)
-        if instruction.opcode == "while" and not _TRIPS.search(instruction.attributes):
+        if instruction.opcode == "while" and _turns(module, instruction) is None:
             endless += 1
         if not fused:
             estimate = _CYCLES.search(instruction.attributes)
@@ -242,8 +242,7 @@ def _walk(
         yield name, each, times, is_async, fused
         inner: list[tuple[str, float]] = []
         if each.opcode == "while":
-            trips = _TRIPS.search(each.attributes)
-            turns = times * (int(trips[1]) if trips else 1)
+            turns = times * (_turns(module, each) or 1)
             inner = [(one, turns) for one in (*each.called("body"), *each.called("condition"))]
         elif each.opcode == "conditional":
             branches = each.called("branch_computations") or (
@@ -258,6 +257,22 @@ def _walk(
         for one, turns in inner:
             begins = is_async or each.opcode == "async-start"
             yield from _walk(module, one, turns, begins, fused or each.opcode == "fusion")
+
+
+def _turns(module: Module, loop: Instruction) -> int | None:
+    """How often a loop's body is run, where that is written down.
+
+    Without a note of the compiler's, a loop whose condition compares something with a constant is
+    one of JAX's scans, which count from 0 in steps of 1.
+    """
+    if found := _TRIPS.search(loop.attributes):
+        return int(found[1])
+    condition = {each.name: each for each in module.computations[loop.called("condition")[0]]}
+    last = next(each for each in condition.values() if each.is_root)
+    limits = [condition[each] for each in last.operands if condition[each].opcode == "constant"]
+    if last.opcode != "compare" or "direction=LT" not in last.attributes or len(limits) != 1:
+        return None
+    return int(limits[0].attributes.split()[0])
 
 
 def _payload(instruction: Instruction, shapes: Mapping[str, str]) -> int:

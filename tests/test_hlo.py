@@ -65,14 +65,25 @@ LOOP = """
 """
 
 
+COUNTS = """  %i = s32[] get-tuple-element(%t), index=0
+  %k = s32[]{:T(128)} constant(7)
+  ROOT %c = pred[] compare(%i, %k), direction=LT"""
+
+
 @pytest.mark.parametrize(
-    ("trips", "turns", "endless"),
-    [(', backend_config={"known_trip_count":{"n":"12"}}', 12, 0), ("", 1, 1)],
+    ("trips", "condition", "turns", "endless"),
+    [
+        (', backend_config={"known_trip_count":{"n":"12"}}', None, 12, 0),
+        ("", COUNTS, 7, 0),
+        ("", COUNTS.replace("LT", "NE"), 1, 1),
+        ("", None, 1, 1),
+    ],
 )
-def test_loops_count_every_turn(trips, turns, endless):
+def test_loops_count_every_turn(trips, condition, turns, endless):
+    unknown = "  ROOT %c = pred[] constant(false)"
     found = costs(
         "%w = (s32[], f32[8,128]{1,0}) while(%p), condition=%cond, body=%body" + trips,
-        computations=LOOP,
+        computations=LOOP.replace(unknown, condition or unknown),
     )
     assert found.cycles == 5 + 10 * turns
     assert found.collectives == (hlo.Collective("all-reduce", 8, False, SIZE, turns),)

@@ -7,7 +7,7 @@ batch by `jax.vmap`, every operation of the table is computed for every image an
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -64,7 +64,17 @@ def _apply(
     rows = [_OPERATIONS[name] for name in names]
     is_signed = jnp.asarray([row.signed for row in rows])
     magnitude = size * jnp.where(is_signed[operation], sign, 1.0)
-    return jax.lax.switch(operation, [row.apply for row in rows], image, magnitude)
+
+    def on_planes(row: Transform) -> Callable[[Array, Scalar], Array]:
+        # Channels first: a TPU lays the last axis of a branch's arguments along its 128 lanes, of
+        # which three channels would fill three.
+        return lambda planes, magnitude: jnp.moveaxis(
+            row.apply(jnp.moveaxis(planes, 0, -1), magnitude), -1, 0
+        )
+
+    branches = [on_planes(row) for row in rows]
+    planes = jax.lax.switch(operation, branches, jnp.moveaxis(image, -1, 0), magnitude)
+    return jnp.moveaxis(planes, 0, -1)
 
 
 class RandAugmentDraw(NamedTuple):
