@@ -57,23 +57,35 @@ _OPERATIONS = {
 }
 
 
-def _apply(
-    names: Sequence[str], image: Image, operation: Int[Array, ""], size: Scalar, sign: Scalar
+def _in_sequence(
+    names: Sequence[str],
+    image: Image,
+    operations: Int[Array, "n"],
+    sizes: Float[Array, "n"],
+    signs: Float[Array, "n"],
 ) -> Image:
-    """The operation of that number, of those named, at a magnitude of that size."""
+    """Operations by their numbers, of those named, one after another, at magnitudes of those sizes.
+
+    Within, channels come first: a TPU lays the last axis of a branch's argument along its 128
+    lanes, of which three channels would fill three.
+    """
     rows = [_OPERATIONS[name] for name in names]
     is_signed = jnp.asarray([row.signed for row in rows])
-    magnitude = size * jnp.where(is_signed[operation], sign, 1.0)
+    magnitudes = sizes * jnp.where(is_signed[operations], signs, 1.0)
 
     def on_planes(row: Transform) -> Callable[[Array, Scalar], Array]:
-        # Channels first: a TPU lays the last axis of a branch's arguments along its 128 lanes, of
-        # which three channels would fill three.
         return lambda planes, magnitude: jnp.moveaxis(
             row.apply(jnp.moveaxis(planes, 0, -1), magnitude), -1, 0
         )
 
     branches = [on_planes(row) for row in rows]
-    planes = jax.lax.switch(operation, branches, jnp.moveaxis(image, -1, 0), magnitude)
+
+    def one(planes: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+        operation, magnitude = step
+        return jax.lax.switch(operation, branches, planes, magnitude), None
+
+    # A scan compiles the table of operations once, whatever n is.
+    planes, _ = jax.lax.scan(one, jnp.moveaxis(image, -1, 0), (operations, magnitudes))
     return jnp.moveaxis(planes, 0, -1)
 
 
@@ -133,14 +145,8 @@ class RandAugment:
         Returns:
             The image after all operations, same shape and dtype.
         """
-        magnitudes = jnp.asarray(self.magnitudes, jnp.float32)
-
-        def one(image: Image, step: RandAugmentDraw) -> tuple[Image, None]:
-            size = magnitudes[step.operations]
-            return _apply(RAND_AUGMENT_OPERATIONS, image, step.operations, size, step.signs), None
-
-        # A scan compiles the table of operations once, whatever n is.
-        return jax.lax.scan(one, image, draw)[0]
+        sizes = jnp.asarray(self.magnitudes, jnp.float32)[draw.operations]
+        return _in_sequence(RAND_AUGMENT_OPERATIONS, image, draw.operations, sizes, draw.signs)
 
     def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
         """Augments one image; see `Policy`."""
@@ -232,17 +238,9 @@ class AutoAugment:
             [AUTOAUGMENT[step[0]].magnitudes[step[2]] for step in pair] for pair in self.table
         ]
 
-        def one(image: Image, step: tuple[Array, Array, Array, Array]) -> tuple[Image, None]:
-            operation, size, applied, sign = step
-            return _apply(names, image, jnp.where(applied, operation, 0), size, sign), None
-
-        steps = (
-            jnp.asarray(operations, jnp.int32)[draw.sub_policy],
-            jnp.asarray(magnitudes, jnp.float32)[draw.sub_policy],
-            draw.applied,
-            draw.signs,
-        )
-        return jax.lax.scan(one, image, steps)[0]
+        chosen = jnp.asarray(operations, jnp.int32)[draw.sub_policy]
+        sizes = jnp.asarray(magnitudes, jnp.float32)[draw.sub_policy]
+        return _in_sequence(names, image, jnp.where(draw.applied, chosen, 0), sizes, draw.signs)
 
     def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
         """Augments one image; see `Policy`."""
