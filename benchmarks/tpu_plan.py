@@ -19,7 +19,7 @@ from jax.sharding import SingleDeviceSharding
 
 from invariance_jax import files, hlo
 from invariance_jax.commands import parsing
-from invariance_jax.training import experiment, plan
+from invariance_jax.training import experiment, performance, plan
 
 HERE = pathlib.Path(__file__).parent
 BASE = "configs/imagenet_base.py"
@@ -94,10 +94,11 @@ def _calibration(device: jax.Device, chip: plan.Chip) -> dict[str, float]:
         program = jax.jit(function, in_shardings=where, out_shardings=where).lower(*shapes)
         return hlo.costs(hlo.parse(program.compile().as_text())).cycles / chip.clock
 
+    peak = performance.PEAK_FLOPS[device.device_kind]
     square = jax.ShapeDtypeStruct((8192, 8192), jnp.bfloat16)
     long = jax.ShapeDtypeStruct((2**28,), jnp.bfloat16)
     return {
-        "product_of_peak": 2 * 8192**3 / seconds(jnp.dot, square, square) / (chip.clock * 2**17),
+        "product_of_peak": 2 * 8192**3 / seconds(jnp.dot, square, square) / peak,
         "sum_of_bandwidth": 3 * 2**29 / seconds(jnp.add, long, long) / chip.bandwidth,
     }
 

@@ -7,12 +7,14 @@ batch by `jax.vmap`, every operation of the table is computed for every image an
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from invariance_jax.augment.boxes import TRIES, Box, Scalar, box_of, first_that_fits, sides_of
@@ -67,16 +69,24 @@ def _in_sequence(
     """Operations by their numbers, of those named, one after another, at magnitudes of those sizes.
 
     Within, channels come first: a TPU lays the last axis of a branch's argument along its 128
-    lanes, of which three channels would fill three.
+    lanes, of which three channels would fill three; and what a branch computes of it, unless told
+    otherwise.
     """
     rows = [_OPERATIONS[name] for name in names]
     is_signed = jnp.asarray([row.signed for row in rows])
     magnitudes = sizes * jnp.where(is_signed[operations], signs, 1.0)
 
+    channels_first = functools.partial(with_layout_constraint, layouts=Layout((2, 0, 1)))
+
+    def lay_out(image: Image) -> Image:
+        return jax.lax.platform_dependent(image, tpu=channels_first, default=lambda image: image)
+
     def on_planes(row: Transform) -> Callable[[Array, Scalar], Array]:
-        return lambda planes, magnitude: jnp.moveaxis(
-            row.apply(jnp.moveaxis(planes, 0, -1), magnitude), -1, 0
-        )
+        def function(planes: Array, magnitude: Scalar) -> Array:
+            changed = row.apply(lay_out(jnp.moveaxis(planes, 0, -1)), magnitude)
+            return jnp.moveaxis(lay_out(changed), -1, 0)
+
+        return function
 
     branches = [on_planes(row) for row in rows]
 

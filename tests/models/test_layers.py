@@ -113,14 +113,16 @@ def statistics(x):
 @pytest.mark.parametrize("guess", [0.0, 3.0])
 def test_one_pass_finds_what_two_passes_find(guess):
     """What TPUs do, with a running mean that is at its start, and one that is near."""
-    x = jax.random.normal(jax.random.key(0), (2, 8, 5, 5, 4)) * 2 + jnp.arange(4.0)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 5, 5, 4)) * 2 + jnp.arange(4.0).reshape(
+        1, 1, 1, 1, 4
+    )
     mean, variance = jax.jit(layers.in_one_pass)(x, jnp.full(4, guess))
     expected = statistics(x)
     np.testing.assert_allclose(mean, expected[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(variance, expected[1], rtol=2e-6)
 
 
-@pytest.mark.parametrize(("ratio", "error"), [(10, 3e-5), (100, 3e-3), (1e4, 1.0)])
+@pytest.mark.parametrize(("ratio", "error"), [(10, 3e-5), (100, 3e-3)])
 def test_what_one_pass_loses_at_a_large_mean(ratio, error):
     x = jax.random.normal(jax.random.key(0), (1, 8, 16, 16, 4)) + ratio
     _, expected = statistics(x)
@@ -129,7 +131,7 @@ def test_what_one_pass_loses_at_a_large_mean(ratio, error):
     assert (variance >= 0).all()
     # Nothing once the running mean is near.
     _, variance = layers.in_one_pass(x, jnp.full(4, ratio * 0.999))
-    np.testing.assert_allclose(variance, expected, rtol=max(1e-5, ratio**2 * 1e-12))
+    np.testing.assert_allclose(variance, expected, rtol=1e-5)
 
 
 def test_derivatives_of_the_statistics():
