@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8
 
 from invariance_jax import spec
 from invariance_jax.augment import mixing, policies
@@ -53,7 +53,7 @@ class WithPolicies:
 
     def on_batch(
         self,
-        keys: PRNGKeyArray,
+        keys: Key[Array, "batch"],
         canvas: UInt8[Array, "batch canvas_height canvas_width 3"],
         height: Int[Array, "batch"],
         width: Int[Array, "batch"],

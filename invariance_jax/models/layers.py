@@ -154,7 +154,7 @@ def in_two_passes(ghosts: Array, guess: Array) -> tuple[Array, Array]:
 def in_one_pass(ghosts: Array, guess: Array) -> tuple[Array, Array]:
     """`batch_statistics` whatever the platform: means of d and d^2, d the distance to the guess.
 
-    The variance is wrong by about 1e-7 (1 + (mean - guess)^2 / variance) of itself: nothing once
+    The variance is wrong by up to 1e-6 (1 + (mean - guess)^2 / variance) of itself: nothing once
     the running mean has moved to the mean, and little before, when networks are as they were drawn.
     """
     distance = ghosts - _per_pixel(guess[None])

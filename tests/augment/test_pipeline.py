@@ -91,7 +91,7 @@ def test_mistakes_are_named(make, message):
         make()
 
 
-@pytest.mark.parametrize("texts", [[], ["rand_augment(n=2, m=20)", "random_erasing"]])
+@pytest.mark.parametrize("texts", [[], ["random_transform(name='rotate')", "random_erasing"]])
 def test_a_batch_gets_what_each_of_its_images_gets(texts, canvas_of):
     generator = np.random.default_rng(1)
     canvases = [
