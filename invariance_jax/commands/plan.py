@@ -132,15 +132,23 @@ def _text(found: Mapping[str, Any], config: Any) -> str:
     return "\n".join([*lines, "", _WHAT.format(cycles=LOOKUP_CYCLES), f"{versions}."])
 
 
+def _amount(size: float) -> str:
+    """Bytes in the largest unit of which there is one."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.2f} {unit}"
+    return f"{size:g} bytes"
+
+
 def _program(program: Mapping[str, Any], memory: float | None) -> list[str]:
     """Lines about one compiled program."""
     kinds = ", ".join(f"{kind} {size / 1e9:.2f}" for kind, size in program["memory"].items())
     of = f" of {memory / 1e9:.1f}" if memory else ""
     costs = program["costs"]
     lines = [f"  memory            {program['used'] / 1e9:.2f} GB{of}: {kinds}"]
-    lines.append(f"  moved             {costs['bytes'] / 1e9:.2f} GB in the device's memory")
+    lines.append(f"  moved             {_amount(costs['bytes'])} in the device's memory")
     lines += [
-        f"  {each['kind']:<17} {each['count']:g} x {each['bytes'] / 1e6:.3f} MB, "
+        f"  {each['kind']:<17} {each['count']:g} x {_amount(each['bytes'])}, "
         f"{each['group_size'] or 'all'} devices{', async' if each['is_async'] else ''}"
         for each in costs["collectives"]
     ]

@@ -148,8 +148,10 @@ def topology(name: str) -> tuple[list[jax.Device], Chip | None]:
 
     # Asked elsewhere, the service that tells a TPU machine what it is does not answer.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    # Both cores of a v4 chip are one device, as on the machines themselves.
+    options = {"chip_config_name": "megacore"} if generation == "v4" else {}
     try:
-        found = topologies.get_topology_desc(topology_name=name, platform="tpu").devices
+        found = topologies.get_topology_desc(name, "tpu", **options).devices
     except Exception as error:  # libtpu raises what it likes
         reason = str(error).splitlines()[0]
         raise UserError(f"--topology is {name!r}, which libtpu does not know: {reason}") from error

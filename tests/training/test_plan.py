@@ -114,6 +114,16 @@ def test_devices_at_hand_have_memory_and_no_time(tmp_path, capsys):
 
 
 @has_libtpu
+def test_every_chip_is_one_device():
+    for name, count, hosts in (("v4:2x2x4", 16, 4), ("v5p:2x2x4", 16, 4), ("v6e:4x4", 16, 4)):
+        devices, chip = plan.topology(name)
+        assert (len(devices), len({each.process_index for each in devices})) == (count, hosts)
+        assert chip == plan.CHIPS[name.partition(":")[0]]
+    with pytest.raises(UserError, match="'v5e:3x5', which libtpu does not know: "):
+        plan.topology("v5e:3x5")
+
+
+@has_libtpu
 def test_a_tiny_step_for_four_chips():
     devices, chip = plan.topology("v5e:2x2")
     assert len(devices) == 4 and chip == CHIP and devices[0].device_kind == "TPU v5 lite"
