@@ -190,3 +190,11 @@ def test_translations_beyond_the_image_are_grey(shown):
     row = grey([10, 20, 30, 40])
     for magnitude in (1.0, -1.0, 7.5, -7.5):
         np.testing.assert_array_equal(shown("translate_x", row, magnitude), np.full(row.shape, 128))
+
+
+@pytest.mark.parametrize("name", ["translate_x", "translate_y", "shear_x", "shear_y", "equalize"])
+def test_programs_for_tpus_look_nothing_up(name):
+    image = jax.ShapeDtypeStruct((32, 24, 3), jnp.float32)
+    traced = jax.jit(AUTOAUGMENT[name].apply).trace(image, jnp.float32(0.1))
+    program = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "stablehlo.gather" not in program and "stablehlo.scatter" not in program
