@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
-from invariance_jax import files, hlo
+from invariance_jax import augment, files, hlo
 from invariance_jax.commands import parsing
 from invariance_jax.training import experiment, performance, plan
 
@@ -35,6 +35,8 @@ CASES: dict[str, tuple[int, dict[str, str]]] = {
 }
 GRIDS = {"grid resnet50": (32, {"model.name": "resnet50"})}
 CALIBRATION = "calibration"
+# One device's images, after one another, without a network.
+ALONE = "rand_augment alone"
 
 
 def _built(available: Any, images: int, changes: dict[str, str]) -> experiment.Experiment:
@@ -50,7 +52,10 @@ def _case(name: str, available: Any, chip: plan.Chip) -> dict[str, Any]:
     if name == CALIBRATION:
         return _calibration(available[0], chip)
     count = len(available)
-    if name in GRIDS:
+    if name == ALONE:
+        program, each = _rand_augment(available[0]), 32
+        found = plan.estimate(program, images=each, count=1, chip=chip)
+    elif name in GRIDS:
         images, changes = GRIDS[name]
         program, images, points = plan.compile_grid(_built(available, 8, changes), images)
         found = plan.estimate(program, images=images, count=1, chip=chip)
@@ -86,6 +91,20 @@ def summary(found: plan.Estimate, each: int) -> dict[str, Any]:
     }
 
 
+def _rand_augment(device: jax.Device) -> Any:
+    """The program of RandAugment(2) on images of 224 pixels."""
+    where = SingleDeviceSharding(device)
+    policy = augment.POLICIES["rand_augment"](n=2, m=9)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 32))
+    images = jax.ShapeDtypeStruct((32, 224, 224, 3), jnp.float32)
+    program = jax.jit(
+        lambda *arguments: jax.lax.map(lambda pair: policy(*pair), arguments),
+        in_shardings=where,
+        out_shardings=where,
+    )
+    return program.lower(keys, images).compile()
+
+
 def _calibration(device: jax.Device, chip: plan.Chip) -> dict[str, float]:
     """The compiler's estimates of what data sheets know: a large product, a large sum."""
     where = SingleDeviceSharding(device)
@@ -105,7 +124,7 @@ def _calibration(device: jax.Device, chip: plan.Chip) -> dict[str, float]:
 
 def main() -> None:
     """Compiles the cases, prints a table and writes the file."""
-    names = [CALIBRATION, *CASES, *GRIDS]
+    names = [CALIBRATION, ALONE, *CASES, *GRIDS]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--topology", default="v5e:2x2", help="the slice (v5e:2x2)")
     parser.add_argument("--cases", default=",".join(names), help="which, with commas between")
