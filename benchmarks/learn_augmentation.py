@@ -108,7 +108,7 @@ def make_run(config: ExperimentConfig) -> Callable[..., Any]:
         key = jax.random.key(seed)
         step = make_train_step(
             model,
-            built.augmentation,
+            built.augmentation.on_batch,
             built.mixing,
             built.optimizer,
             built.schedule,

@@ -70,7 +70,7 @@ def _timed(case: dict[str, Any], augmentation: Callable[..., Any], batch: dict[s
     metrics = TrainMetrics.empty()
     step = make_train_step(
         model,
-        augmentation,
+        jax.vmap(lambda *shown: augmentation(*shown[:4])),  # without the label
         _unmixed,
         optimizer,
         make_schedule(OPTIMIZER, 1),

@@ -17,6 +17,7 @@ usage: invariance-jax COMMAND [--flag=value ...]
 
   quickstart   train, evaluate and report on embedded data, in a few minutes
   prepare      prepare ImageNet or another data set, once, with TensorFlow
+  plan         estimate memory, speed and communication on TPUs that are not here
   train        train one config, or go on with it
   evaluate     measure accuracy and invariance of a trained run
   search       find what varies within each class, as a model sees it
@@ -29,7 +30,7 @@ usage: invariance-jax COMMAND [--flag=value ...]
 """
 
 _COMMANDS = (
-    *("quickstart", "prepare", "train", "evaluate", "search"),
+    *("quickstart", "prepare", "plan", "train", "evaluate", "search"),
     *("factors", "compare", "report", "export"),
 )
 # Only training saves when SIGTERM comes to one of several processes; the others simply end.

@@ -1,7 +1,7 @@
 """The mesh of devices and how arrays lie on it; the same code on one CPU and on many hosts."""
 
 import collections
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,12 +13,13 @@ from invariance_jax.errors import UserError
 DATA_AXIS, MODEL_AXIS = "data", "model"
 
 
-def make_mesh(data: int = 0, model: int = 1) -> Mesh:
+def make_mesh(data: int = 0, model: int = 1, available: Sequence[jax.Device] | None = None) -> Mesh:
     """Makes a mesh of two axes, `data` and `model`.
 
     Args:
         data: How many parts the batch is divided into; 0 for as many as there are devices for.
         model: How many devices share each part, and the parameters that are divided over them.
+        available: The devices to choose from; those at hand by default.
 
     Returns:
         The mesh, over the first `data * model` devices.
@@ -26,7 +27,7 @@ def make_mesh(data: int = 0, model: int = 1) -> Mesh:
     Raises:
         UserError: There are fewer devices, or not a multiple of `model`.
     """
-    available = jax.devices()
+    available = jax.devices() if available is None else available
     if len(available) % model:
         raise UserError(
             f"config.mesh.model is {model}; expected a divisor of {len(available)}, the number of "

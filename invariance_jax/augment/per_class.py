@@ -10,10 +10,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, UInt8
 
 from invariance_jax.augment.boxes import Size
-from invariance_jax.augment.pipeline import WithPolicies
+from invariance_jax.augment.pipeline import WithPolicies, image_by_image
 from invariance_jax.augment.policies import Image
 from invariance_jax.augment.variants import Augmentation, Canvas
 from invariance_jax.transforms import AUTOAUGMENT
@@ -91,9 +91,8 @@ class PerClass:
     def apply(self, image: Image, draw: Draw) -> Image:
         """Does what was decided.
 
-        Mapped over a batch it takes as many rounds as the image with the most operations needs,
-        often far fewer than there are rows; in every round `switch` computes each operation for
-        each image.
+        One after another (`on_batch`) an image costs the operations that it gets. Mapped over, a
+        batch takes as many rounds as the image with the most of them, and each computes them all.
 
         Args:
             image: float32 [height, width, 3] in [0, 1]; rounded to 8 bits if anything is done.
@@ -126,10 +125,36 @@ class PerClass:
         draw = self.draw(jax.random.fold_in(key, _DRAW), label)
         if self.square is None:
             return self.apply(self.augmentation(key, canvas, height, width), draw)
-        # An image without an operation is augmented from its own canvas.
-        side, changed = self.square.size, jnp.any(draw.applied)
         image = self.apply(self.square(key, canvas, height, width), draw)
-        levels = to_levels(image).astype(jnp.uint8)
-        canvas = jnp.where(changed, jnp.zeros_like(canvas).at[:side, :side].set(levels), canvas)
-        height, width = (jnp.where(changed, side, each) for each in (height, width))
-        return self.augmentation(key, canvas, height, width)
+        return self.augmentation(key, *_laid_out(image, draw, canvas, height, width))
+
+    def on_batch(
+        self,
+        keys: Key[Array, "batch"],
+        canvas: UInt8[Array, "batch canvas_height canvas_width 3"],
+        height: Int[Array, "batch"],
+        width: Int[Array, "batch"],
+        label: Int[Array, "batch"],
+    ) -> Float[Array, "batch size size 3"]:
+        """Augments the images of one device, as mapping over them does; see `WithPolicies`."""
+        draws = jax.vmap(self.draw)(jax.vmap(jax.random.fold_in, (0, None))(keys, _DRAW), label)
+
+        def apply(images: Array) -> Array:
+            return image_by_image(lambda each: self.apply(*each), (images, draws))
+
+        shown = (canvas, height, width)
+        if self.square is None:
+            return apply(self.augmentation.on_batch(keys, *shown, label))
+        squares = apply(jax.vmap(self.square)(keys, *shown))
+        return self.augmentation.on_batch(keys, *jax.vmap(_laid_out)(squares, draws, *shown), label)
+
+
+def _laid_out(
+    image: Image, draw: Draw, canvas: Canvas, height: Size, width: Size
+) -> tuple[Canvas, Size, Size]:
+    """The canvas with the image on it; that as it was, if nothing was done to the image."""
+    side, changed = len(image), jnp.any(draw.applied)
+    levels = to_levels(image).astype(jnp.uint8)
+    canvas = jnp.where(changed, jnp.zeros_like(canvas).at[:side, :side].set(levels), canvas)
+    height, width = (jnp.where(changed, side, each) for each in (height, width))
+    return canvas, height, width

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray, UInt8
 
 from invariance_jax import spec
 from invariance_jax.augment import mixing, policies
@@ -29,6 +29,28 @@ MIXINGS: Mapping[str, Callable[..., mixing.Mixing]] = MappingProxyType(
 )
 
 
+def image_by_image(function: Callable[[Any], Array], arguments: Any) -> Array:
+    """Maps a function that chooses by `switch` over the images of one device.
+
+    Within a mapped batch `switch` computes every choice for each image. So images are taken one
+    after another, but on GPUs, where a single image is too little work.
+
+    Args:
+        function: Of what belongs to one image.
+        arguments: A pytree of arrays [batch, ...].
+
+    Returns:
+        The results, [batch, ...].
+    """
+    together = jax.vmap(function)
+    return jax.lax.platform_dependent(
+        arguments,
+        cuda=together,
+        rocm=together,
+        default=lambda arguments: jax.lax.map(function, arguments),
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WithPolicies:
     """An augmentation variant, and random operations on the image that it makes.
@@ -49,8 +71,40 @@ class WithPolicies:
             return self.augmentation(key, canvas, height, width)
         key, *policy_keys = jax.random.split(key, 1 + len(self.policies))
         image = self.augmentation(key, canvas, height, width)
-        for policy, policy_key in zip(self.policies, policy_keys, strict=True):
-            image = policy(policy_key, image)
+        return self._follow((image, *policy_keys))
+
+    def on_batch(
+        self,
+        keys: Key[Array, "batch"],
+        canvas: UInt8[Array, "batch canvas_height canvas_width 3"],
+        height: Int[Array, "batch"],
+        width: Int[Array, "batch"],
+        label: Int[Array, "batch"],
+    ) -> Float[Array, "batch size size 3"]:
+        """Augments the images of one device, as mapping over them does.
+
+        Args:
+            keys: Random keys.
+            canvas: As `Augmentation` takes them, with a leading axis.
+            height: Of the images within their canvases.
+            width: Likewise.
+            label: Of no matter here; `PerClass` looks at it.
+
+        Returns:
+            The augmented images, float32 in [0, 1].
+        """
+        if not self.policies:
+            return jax.vmap(self.augmentation)(keys, canvas, height, width)
+        split = jax.vmap(lambda key: jax.random.split(key, 1 + len(self.policies)))(keys)
+        keys, *policy_keys = (split[:, place] for place in range(1 + len(self.policies)))
+        images = jax.vmap(self.augmentation)(keys, canvas, height, width)
+        return image_by_image(self._follow, (images, *policy_keys))
+
+    def _follow(self, arguments: tuple[Array, ...]) -> policies.Image:
+        """All policies in sequence, of an image and a key for each."""
+        image, *keys = arguments
+        for policy, key in zip(self.policies, keys, strict=True):
+            image = policy(key, image)
         return image
 
 

@@ -2,17 +2,19 @@
 
 RandAugment and AutoAugment apply sequences of the operations in `transforms.AUTOAUGMENT`. Each has
 two halves: `draw(key)` decides, `apply(image, decisions)` does it and draws nothing. Mapped over a
-batch with a key for each image, every operation of the table is computed for every image and one is
-kept: `switch` cannot branch within a batch.
+batch by `jax.vmap`, every operation of the table is computed for every image and one is kept:
+`switch` cannot branch within a batch. By `jax.lax.map` it does (`WithPolicies.on_batch`).
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from invariance_jax.augment.boxes import TRIES, Box, Scalar, box_of, first_that_fits, sides_of
@@ -57,14 +59,44 @@ _OPERATIONS = {
 }
 
 
-def _apply(
-    names: Sequence[str], image: Image, operation: Int[Array, ""], size: Scalar, sign: Scalar
+def _in_sequence(
+    names: Sequence[str],
+    image: Image,
+    operations: Int[Array, "n"],
+    sizes: Float[Array, "n"],
+    signs: Float[Array, "n"],
 ) -> Image:
-    """The operation of that number, of those named, at a magnitude of that size."""
+    """Operations by their numbers, of those named, one after another, at magnitudes of those sizes.
+
+    Within, channels come first: a TPU lays the last axis of a branch's argument along its 128
+    lanes, of which three channels would fill three; and what a branch computes of it, unless told
+    otherwise.
+    """
     rows = [_OPERATIONS[name] for name in names]
     is_signed = jnp.asarray([row.signed for row in rows])
-    magnitude = size * jnp.where(is_signed[operation], sign, 1.0)
-    return jax.lax.switch(operation, [row.apply for row in rows], image, magnitude)
+    magnitudes = sizes * jnp.where(is_signed[operations], signs, 1.0)
+
+    channels_first = functools.partial(with_layout_constraint, layouts=Layout((2, 0, 1)))
+
+    def lay_out(image: Image) -> Image:
+        return jax.lax.platform_dependent(image, tpu=channels_first, default=lambda image: image)
+
+    def on_planes(row: Transform) -> Callable[[Array, Scalar], Array]:
+        def function(planes: Array, magnitude: Scalar) -> Array:
+            changed = row.apply(lay_out(jnp.moveaxis(planes, 0, -1)), magnitude)
+            return jnp.moveaxis(lay_out(changed), -1, 0)
+
+        return function
+
+    branches = [on_planes(row) for row in rows]
+
+    def one(planes: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+        operation, magnitude = step
+        return jax.lax.switch(operation, branches, planes, magnitude), None
+
+    # A scan compiles the table of operations once, whatever n is.
+    planes, _ = jax.lax.scan(one, jnp.moveaxis(image, -1, 0), (operations, magnitudes))
+    return jnp.moveaxis(planes, 0, -1)
 
 
 class RandAugmentDraw(NamedTuple):
@@ -123,14 +155,8 @@ class RandAugment:
         Returns:
             The image after all operations, same shape and dtype.
         """
-        magnitudes = jnp.asarray(self.magnitudes, jnp.float32)
-
-        def one(image: Image, step: RandAugmentDraw) -> tuple[Image, None]:
-            size = magnitudes[step.operations]
-            return _apply(RAND_AUGMENT_OPERATIONS, image, step.operations, size, step.signs), None
-
-        # A scan compiles the table of operations once, whatever n is.
-        return jax.lax.scan(one, image, draw)[0]
+        sizes = jnp.asarray(self.magnitudes, jnp.float32)[draw.operations]
+        return _in_sequence(RAND_AUGMENT_OPERATIONS, image, draw.operations, sizes, draw.signs)
 
     def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
         """Augments one image; see `Policy`."""
@@ -222,17 +248,9 @@ class AutoAugment:
             [AUTOAUGMENT[step[0]].magnitudes[step[2]] for step in pair] for pair in self.table
         ]
 
-        def one(image: Image, step: tuple[Array, Array, Array, Array]) -> tuple[Image, None]:
-            operation, size, applied, sign = step
-            return _apply(names, image, jnp.where(applied, operation, 0), size, sign), None
-
-        steps = (
-            jnp.asarray(operations, jnp.int32)[draw.sub_policy],
-            jnp.asarray(magnitudes, jnp.float32)[draw.sub_policy],
-            draw.applied,
-            draw.signs,
-        )
-        return jax.lax.scan(one, image, steps)[0]
+        chosen = jnp.asarray(operations, jnp.int32)[draw.sub_policy]
+        sizes = jnp.asarray(magnitudes, jnp.float32)[draw.sub_policy]
+        return _in_sequence(names, image, jnp.where(draw.applied, chosen, 0), sizes, draw.signs)
 
     def __call__(self, key: PRNGKeyArray, image: Image) -> Image:
         """Augments one image; see `Policy`."""

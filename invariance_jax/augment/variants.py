@@ -39,6 +39,8 @@ class Augmentation:
         boxes: Which part of the source is shown.
         flip_probability: How often the output is mirrored left to right.
         antialias: Whether a smaller output averages all pixels that it covers.
+        exact: Whether a TPU resamples in the whole of float32, as the evaluator must, or in half
+            of that, within a hundredth of a grey level.
     """
 
     name: str = dataclasses.field(metadata={"static": True})
@@ -46,6 +48,7 @@ class Augmentation:
     boxes: Boxes
     flip_probability: float | Scalar
     antialias: bool = dataclasses.field(default=True, metadata={"static": True})
+    exact: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def sample_box(self, key: PRNGKeyArray, height: Size, width: Size) -> Box:
         """Draws the part of the source that one output shows.
@@ -103,7 +106,9 @@ class Augmentation:
         # Mirrored once, at the end.
         columns[-1] = columns[-1]._replace(flip=flip)
         if len(windows) == 1:
-            return transforms.resize.resize_box(canvas, rows[0], columns[0], size=self.size)
+            return transforms.resize.resize_box(
+                canvas, rows[0], columns[0], size=self.size, exact=self.exact
+            )
         sizes = (*self.boxes.frames, self.size)
         return transforms.resize.resize_boxes(canvas, rows, columns, sizes=sizes)
 

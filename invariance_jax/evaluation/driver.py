@@ -128,11 +128,22 @@ class Driver:
                 together=self._together,
             )
 
-        program, largest_pass = self._fitting(size)
+        program, largest_pass = self.fitting(size)
         return program, walk.batches(shards, size(largest_pass))
 
-    def _fitting(self, batch_size: Callable[[int], int]) -> tuple[Callable[..., Any], int]:
-        """The compiled program, and the images of its largest forward pass on one device."""
+    def fitting(self, batch_size: Callable[[int], int]) -> tuple[Any, int]:
+        """Compiles the program for as many images as fit.
+
+        Args:
+            batch_size: From the images of the largest forward pass on one device to those of a
+                batch on all.
+
+        Returns:
+            The compiled program, and the images of its largest forward pass on one device.
+
+        Raises:
+            UserError: Not even one fits into `memory`.
+        """
         given = self.per_device_batch_size
         tried = given or max(1, batch_size(_FIRST_GUESS) // self._local.size)
         best = None

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -40,6 +40,7 @@ class Experiment:
         optimizer: The optimizer.
         schedule: Its learning rate.
         loss: What the optimizer makes small.
+        num_classes: Of the training images; None to ask them.
     """
 
     config: ExperimentConfig
@@ -53,6 +54,7 @@ class Experiment:
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     loss: Loss
+    num_classes: int | None = None
 
     @functools.cached_property
     def train_source(self) -> data.Source:
@@ -103,7 +105,7 @@ class Experiment:
     @functools.cached_property
     def model(self) -> nn.Module:
         """The network, with a class for each of the training images'."""
-        return _make_model(self.config, self.train_source.num_classes)
+        return _make_model(self.config, self.num_classes or self.train_source.num_classes)
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
@@ -187,11 +189,18 @@ class Experiment:
         )
 
 
-def make(config: ExperimentConfig) -> Experiment:
+def make(
+    config: ExperimentConfig,
+    *,
+    available: Sequence[jax.Device] | None = None,
+    num_classes: int | None = None,
+) -> Experiment:
     """Builds everything that a config names but its data, and checks that it fits together.
 
     Args:
         config: A checked config.
+        available: The devices; those at hand by default.
+        num_classes: Of the training images; by default they are opened and asked.
 
     Returns:
         The experiment. No data has been opened, and nothing computed on a device.
@@ -205,7 +214,7 @@ def make(config: ExperimentConfig) -> Experiment:
             f"config.mesh.model is {config.mesh.model}, but with config.mesh.parameters "
             f"{config.mesh.parameters!r} its devices would all do the same; expected 1, or 'tensor'"
         )
-    mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
+    mesh = devices.make_mesh(config.mesh.data, config.mesh.model, available)
     _check_batch(config, mesh)
     learned = augment.parse_learned(config.augment.learned, "config.augment.learned")
     if learned:
@@ -216,7 +225,7 @@ def make(config: ExperimentConfig) -> Experiment:
         config=config,
         mesh=mesh,
         augmentation=augment.with_policies(
-            augmentation_of(config, name, "config.augment.name"),
+            dataclasses.replace(augmentation_of(config, name, "config.augment.name"), exact=False),
             config.augment.policies,
             "config.augment.policies",
         ),
@@ -228,6 +237,7 @@ def make(config: ExperimentConfig) -> Experiment:
         optimizer=optimizer.make_optimizer(config.optimizer, config.train.steps, learned),
         schedule=optimizer.make_schedule(config.optimizer, config.train.steps),
         loss=make_loss(config.train.loss, config.train.label_smoothing),
+        num_classes=num_classes,
     )
 
 

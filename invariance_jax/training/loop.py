@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from clu import parameter_overview
 from jax.experimental import multihost_utils
+from jax.sharding import PartitionSpec
 
 from invariance_jax import data, devices, distributed, files, models, progress, signals
 from invariance_jax.augment.learned import COLLECTION
@@ -129,9 +130,18 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
     """
     whole = devices.replicated(experiment.mesh)
     where = jax.tree.map(lambda x: x.sharding, experiment.abstract_state)
+    divided = PartitionSpec(devices.DATA_AXIS)
+    # Every device augments its own images, and may branch for each.
+    augment = jax.shard_map(
+        experiment.whole_augmentation.on_batch,
+        mesh=experiment.mesh,
+        in_specs=divided,
+        out_specs=divided,
+        check_vma=False,
+    )
     step = make_train_step(
         experiment.model,
-        experiment.whole_augmentation,
+        augment,
         experiment.mixing,
         experiment.optimizer,
         experiment.schedule,

@@ -5,12 +5,13 @@ of the arrays it finds. The optimizer's moments and the moving average need no r
 their paths end with the path of their parameter, and they have its shape.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from invariance_jax.augment.learned import COLLECTION
 from invariance_jax.devices import DATA_AXIS, MODEL_AXIS
@@ -19,6 +20,16 @@ from invariance_jax.errors import UserError, lookup
 Shape = tuple[int, ...]
 Axes = Mapping[str, int]
 Divide = Callable[[Shape, Axes], PartitionSpec]
+
+
+# A smaller array is gathered more slowly than it is read.
+_WORTH_DIVIDING = 2**13
+# Parts of a parameter with "fsdp". Of more devices, so many share one copy and other groups have
+# theirs: in 256 parts a kernel's are a few columns wide, and XLA then rebuilds kernels by summing
+# arrays that are zero but for one part.
+_MOST_PARTS = 16
+# The devices that hold the same part.
+_COPIES_AXIS = "copies"
 
 
 def _whole(shape: Shape, axes: Axes) -> PartitionSpec:
@@ -30,7 +41,7 @@ def _largest_axis_over_data(shape: Shape, axes: Axes) -> PartitionSpec:
     """Fully sharded data parallelism: gathered when a layer needs it, divided otherwise."""
     parts = axes[DATA_AXIS]
     divisible = [axis for axis, size in enumerate(shape) if size and size % parts == 0]
-    if parts == 1 or not divisible:
+    if parts == 1 or not divisible or math.prod(shape) < _WORTH_DIVIDING:
         return PartitionSpec()
     return _along(max(divisible, key=lambda axis: shape[axis]), DATA_AXIS)
 
@@ -117,11 +128,30 @@ def lay_out(shapes: Any, mesh: Mesh, rules: str) -> Any:
             "only; expected 'replicated' or 'fsdp' for this model"
         )
 
+    if rules == "fsdp":
+        mesh = _in_groups(mesh)
+
     def laid_out(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         spec = partition_spec(_name(path), leaf.shape, rules, mesh.shape)
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
 
     return jax.tree_util.tree_map_with_path(laid_out, shapes)
+
+
+def _in_groups(mesh: Mesh) -> Mesh:
+    """The same devices in the same order; the data axis is one group, an axis before it the groups.
+
+    Programs take arrays that lie on either mesh.
+    """
+    count = mesh.shape[DATA_AXIS]
+    parts = max(each for each in range(1, _MOST_PARTS + 1) if count % each == 0)
+    if parts == count:
+        return mesh
+    return Mesh(
+        mesh.devices.reshape(count // parts, parts, -1),
+        (_COPIES_AXIS, DATA_AXIS, MODEL_AXIS),
+        axis_types=(AxisType.Auto,) * 3,
+    )
 
 
 def _has_tensor_parts(shapes: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from invariance_jax.augment import LearnedAugmentation, OneMixing, PerClass, WithPolicies
+from invariance_jax.augment import LearnedAugmentation, OneMixing
 from invariance_jax.augment.learned import COLLECTION, mean_log_probability
 from invariance_jax.training.losses import Loss
 from invariance_jax.training.state import TrainState
@@ -97,7 +97,7 @@ def mixing_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
 
 def make_train_step(
     model: nn.Module,
-    augmentation: WithPolicies | PerClass,
+    augment: Callable[..., Array],
     mixing: OneMixing,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
@@ -113,7 +113,7 @@ def make_train_step(
 
     Args:
         model: The network.
-        augmentation: What happens to each image.
+        augment: From keys, canvases, heights, widths and labels to images, each by itself.
         mixing: What happens to the batch.
         optimizer: The optimizer.
         schedule: Its learning rate, for the metrics.
@@ -148,9 +148,8 @@ def make_train_step(
 
     def step(state: TrainState, metrics: Any, batch: Batch) -> tuple[TrainState, Any]:
         keys = example_keys(key, state.step, batch["index"])
-        shown = (keys, batch["canvas"], batch["height"], batch["width"])
-        of_class = (batch["label"],) if isinstance(augmentation, PerClass) else ()
-        images = jax.vmap(augmentation)(*shown, *of_class)
+        shown = (batch["canvas"], batch["height"], batch["width"], batch["label"])
+        images = augment(keys, *shown)
         target = jax.nn.one_hot(batch["label"], model.num_classes)
         images, target = mixing(mixing_key(key, state.step), images, target)
         drawn = (learned.draw(keys, learned.train_copies), batch["label"]) if learned else ()

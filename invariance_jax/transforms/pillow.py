@@ -5,6 +5,9 @@ here; the levels are whole numbers in between. The gradient of rounding is taken
 gradient of an operation is that of its rule before rounding, and not zero.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +34,11 @@ RESCALE_FACTORS = (1.0, 0.85, 0.7, 0.55, 0.4, 0.25, 1.625, 2.25, 2.875, 3.5)
 # In pixels. A sheared point may lie on the image's very edge; this much decides it, the same with
 # and without jit, where rounding errors would.
 _EDGE = 1e-4
+
+# Neighbours that a cubic weighs.
+_TAPS = 4
+# Columns that are moved together.
+_BLOCK = 16
 
 # Pillow turns images in fixed point with so many steps a pixel.
 _STEPS = 65536
@@ -114,9 +122,11 @@ def shear_x(image: Image, magnitude: Scalar) -> Image:
     """
     _, width, _ = image.shape
     rows, columns = _indices(image)
-    source = columns + magnitude * (rows + 0.5)
-    first = jnp.floor(source)
-    t = (source - first)[..., None]
+    shift = magnitude * (rows + 0.5)
+    source = columns + shift
+    first = jnp.floor(shift)
+    # 1 where the sum was rounded up to a whole number: the cubic then shows that pixel alone.
+    t = (source - (first + columns))[..., None]
     levels = to_levels(image)
     # Cubic convolution with a = -1, not the -1/2 of Pillow's resize. Beyond the edge the last
     # pixel is repeated.
@@ -126,13 +136,59 @@ def shear_x(image: Image, magnitude: Scalar) -> Image:
         t + t**2 - t**3,
         -(t**2) + t**3,
     )
-    mixed = jnp.zeros_like(levels)
-    for offset, weight in zip((-1, 0, 1, 2), weights, strict=True):
-        index = jnp.clip(first.astype(jnp.int32) + offset, 0, width - 1)
-        mixed += weight * jnp.take_along_axis(levels, index[..., None], axis=1)
+    moved = jax.lax.platform_dependent(
+        levels, first.astype(jnp.int32)[:, 0] - 1, tpu=moved_by_products, default=moved_by_lookup
+    )
+    mixed = sum(weight * moved[:, place : place + width] for place, weight in enumerate(weights))
     inside = (source + 0.5 + _EDGE >= 0) & (source + 0.5 + _EDGE < width)
     sheared = jnp.where(inside[..., None], from_levels(truncate(mixed)), _GREY)
     return jnp.where(magnitude == 0, image, sheared)
+
+
+def moved_by_lookup(
+    levels: Image, shift: Int[Array, "height"]
+) -> Float[Array, "height columns channels"]:
+    """Rows from another column on, each from its own; the last pixel is repeated beyond the edge.
+
+    Args:
+        levels: Whole numbers 0 to 255.
+        shift: The column of each row that comes first; it may lie outside.
+
+    Returns:
+        Rows that are `_TAPS - 1` longer.
+    """
+    height, width, _ = levels.shape
+    index = shift[:, None] + jnp.arange(width + _TAPS - 1, dtype=jnp.int32)[None, :]
+    index = jnp.clip(index, 0, width - 1)
+    return levels[jnp.arange(height)[:, None], index]
+
+
+def moved_by_products(
+    levels: Image, shift: Int[Array, "height"]
+) -> Float[Array, "height columns channels"]:
+    """`moved_by_lookup` without look-ups, which are slow on TPUs: by whole blocks, then within one.
+
+    Both moves are products with matrices of zeros and ones. Levels are exact in bfloat16.
+    """
+    height, width, channels = levels.shape
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.DEFAULT)
+    # Whole blocks that the result takes, and one to move within.
+    blocks = -(-(width + _TAPS - 1) // _BLOCK) + 1
+    # Further than the image is wide, all is the last pixel.
+    shift = jnp.clip(shift, -(width + _TAPS), width)
+    before = -(-(width + _TAPS) // _BLOCK) * _BLOCK
+    after = -(-(width + before) // _BLOCK) * _BLOCK + blocks * _BLOCK - before - width
+    padded = jnp.pad(levels, ((0, 0), (before, after), (0, 0)), mode="edge")
+    padded = padded.reshape(height, -1, _BLOCK, channels)
+    block, rest = jnp.divmod(shift + before, _BLOCK)
+    whole = block[:, None] + jnp.arange(blocks)[None, :]
+    whole = jax.nn.one_hot(whole, padded.shape[1], dtype=jnp.float32)
+    moved = product("hbs,hskc->hbkc", whole, padded)
+    pairs = jnp.concatenate([moved[:, :-1], moved[:, 1:]], axis=2)
+    within = rest[:, None] + jnp.arange(_BLOCK)[None, :]
+    within = jax.nn.one_hot(within, 2 * _BLOCK, dtype=jnp.float32)
+    moved = product("hks,hbsc->hbkc", within, pairs)
+    return moved.reshape(height, -1, channels)[:, : width + _TAPS - 1]
 
 
 def shear_y(image: Image, magnitude: Scalar) -> Image:
@@ -158,8 +214,7 @@ def translate_x(image: Image, magnitude: Scalar) -> Image:
     Returns:
         The moved image, same shape and dtype.
     """
-    rows, columns = _indices(image)
-    return _take(image, rows, columns + _whole(magnitude * image.shape[1]), _GREY)
+    return translate_y(image.swapaxes(0, 1), magnitude).swapaxes(0, 1)
 
 
 def translate_y(image: Image, magnitude: Scalar) -> Image:
@@ -172,8 +227,11 @@ def translate_y(image: Image, magnitude: Scalar) -> Image:
     Returns:
         The moved image, same shape and dtype.
     """
-    rows, columns = _indices(image)
-    return _take(image, rows + _whole(magnitude * image.shape[0]), columns, _GREY)
+    height = image.shape[0]
+    grey = ((height, height), (0, 0), (0, 0))
+    first = height + jnp.clip(_whole(magnitude * height), -height, height)
+    padded = jnp.pad(image, grey, constant_values=_GREY)
+    return jax.lax.dynamic_slice_in_dim(padded, first, height)
 
 
 def rotate(image: Image, magnitude: Scalar) -> Image:
@@ -393,14 +451,48 @@ def equalize(image: Image, magnitude: Scalar) -> Image:
     """
     del magnitude
     channels = to_levels(image).astype(jnp.int32)
-    equalized = jax.vmap(_equalize_channel, in_axes=-1, out_axes=-1)(channels)
+    equalized = jax.lax.platform_dependent(
+        channels, tpu=equalized_by_products, default=equalized_by_lookup
+    )
     return from_levels(equalized.astype(jnp.float32))
 
 
-def _equalize_channel(levels: Array) -> Array:
-    """Pillow's rule for one channel of int32 levels [height, width]."""
+@functools.partial(jax.vmap, in_axes=-1, out_axes=-1)
+def equalized_by_lookup(levels: Array) -> Array:
+    """Equalizes each channel.
+
+    Args:
+        levels: 0 to 255, int32 [height, width, channels].
+
+    Returns:
+        Levels, same shape and dtype.
+    """
     histogram = jnp.bincount(levels.ravel(), length=256)
-    step = (levels.size - histogram[jnp.max(levels)]) // 255
+    return _spread(levels, histogram, lambda table: table[levels])
+
+
+@functools.partial(jax.vmap, in_axes=-1, out_axes=-1)
+def equalized_by_products(levels: Array) -> Array:
+    """`equalized_by_lookup` without look-ups, which are slow on TPUs.
+
+    A level is two digits of base 16, and a table of 256 levels a matrix, which vectors with a
+    single 1 add to and read. All numbers are exact in bfloat16.
+    """
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.DEFAULT)
+    high, low = (jax.nn.one_hot(digit, 16) for digit in jnp.divmod(levels, 16))
+    histogram = product("hwa,hwb->ab", high, low).astype(jnp.int32).ravel()
+
+    def read(table: Int[Array, "256"]) -> Array:
+        rows = product("hwa,ab->hwb", high, table.reshape(16, 16).astype(jnp.float32))
+        return jnp.sum(rows * low, axis=-1).astype(jnp.int32)
+
+    return _spread(levels, histogram, read)
+
+
+def _spread(levels: Array, histogram: Int[Array, "256"], read: Callable[[Array], Array]) -> Array:
+    """Pillow's rule for one channel; `read` gives the entry of a table for each of its levels."""
+    brightest = jnp.max(jnp.where(histogram > 0, jnp.arange(256), 0))
+    step = (levels.size - jnp.sum(jnp.where(jnp.arange(256) == brightest, histogram, 0))) // 255
     darker = jnp.cumsum(histogram) - histogram
     table = jnp.clip((step // 2 + darker) // jnp.maximum(step, 1), 0, 255)
-    return jnp.where(step > 0, table[levels], levels)
+    return jnp.where(step > 0, read(table), levels)

@@ -156,7 +156,7 @@ def is_band_narrow(canvas_size: int, size: int) -> bool:
 
 
 def resize_box(
-    canvas: Canvas, rows: Axis, columns: Axis, *, size: int
+    canvas: Canvas, rows: Axis, columns: Axis, *, size: int, exact: bool = True
 ) -> Float[Array, "{size} {size} channels"]:
     """Resizes a box of a canvas.
 
@@ -167,19 +167,18 @@ def resize_box(
         rows: What the output's rows show.
         columns: What the output's columns show.
         size: Side of the output.
+        exact: Whether a TPU computes in the whole of float32, too; see `resize_box_fast`.
 
     Returns:
         The image, float32 in [0, 1].
     """
-    if not all(is_band_narrow(side, size) for side in canvas.shape[:2]):
-        return resize_box_dense(canvas, rows, columns, size=size)
-    return jax.lax.platform_dependent(
-        canvas,
-        rows,
-        columns,
-        cpu=functools.partial(resize_box_banded, size=size),
-        default=functools.partial(resize_box_dense, size=size),
-    )
+    forms = {}
+    if all(is_band_narrow(side, size) for side in canvas.shape[:2]):
+        forms["cpu"] = functools.partial(resize_box_banded, size=size)
+    if not exact:
+        forms["tpu"] = functools.partial(resize_box_fast, size=size)
+    dense = functools.partial(resize_box_dense, size=size)
+    return jax.lax.platform_dependent(canvas, rows, columns, **forms, default=dense)
 
 
 def resize_box_dense(
@@ -187,6 +186,20 @@ def resize_box_dense(
 ) -> Float[Array, "{size} {size} channels"]:
     """`resize_box` as two dense products, whatever the platform; the same arguments and result."""
     return resize_boxes(canvas, (rows,), (columns,), sizes=(size,))
+
+
+def resize_box_fast(
+    canvas: Canvas, rows: Axis, columns: Axis, *, size: int
+) -> Float[Array, "{size} {size} channels"]:
+    """`resize_box` in three bfloat16 products where a TPU takes six; the same arguments.
+
+    Pixels are whole numbers below 256, exact in bfloat16, and weights keep 16 bits: so the image is
+    within a hundredth of a grey level. Columns first makes better tiles.
+    """
+    height, width, _ = canvas.shape
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGH)
+    image = product("pw,hwc->hpc", columns.dense(size, width), canvas.astype(jnp.float32))
+    return product("oh,hpc->opc", rows.dense(size, height) / 255.0, image)
 
 
 def resize_boxes(

@@ -89,3 +89,17 @@ def test_without_mixing_the_batch_stays():
 def test_mistakes_are_named(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+@pytest.mark.parametrize("texts", [[], ["random_transform(name='rotate')", "random_erasing"]])
+def test_a_batch_gets_what_each_of_its_images_gets(texts, canvas_of):
+    generator = np.random.default_rng(1)
+    canvases = [
+        canvas_of(generator.integers(0, 256, (10, 12, 3), dtype=np.uint8), 16) for _ in KEYS
+    ]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *canvases)
+    policies = augment.with_policies(VARIANT, texts)
+    found = jax.jit(policies.on_batch)(KEYS, *stacked, jnp.zeros(len(KEYS), int))
+    one = jax.jit(lambda key, canvas: policies(key, *canvas))
+    expected = [one(key, canvas) for key, canvas in zip(KEYS, canvases, strict=True)]
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-6)

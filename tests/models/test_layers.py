@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from invariance_jax.errors import UserError
+from invariance_jax.models import layers
 from invariance_jax.models.layers import BatchNorm
 
 
@@ -101,3 +102,54 @@ def test_errors():
         run(images_of(1, 2, 3, 4), group=3)
     with pytest.raises(UserError, match=r"one value a channel \(ghost_batch_size 1, batch 4"):
         run(images_of(1, 2, 3, 4), group=1)
+
+
+def statistics(x):
+    """Of float32 [ghost, batch, height, width, channels], in float64."""
+    x = np.asarray(x, np.float64)
+    return x.mean((1, 2, 3)), x.var((1, 2, 3))
+
+
+@pytest.mark.parametrize("guess", [0.0, 3.0])
+def test_one_pass_finds_what_two_passes_find(guess):
+    """What TPUs do, with a running mean that is at its start, and one that is near."""
+    x = jax.random.normal(jax.random.key(0), (2, 8, 5, 5, 4)) * 2 + jnp.arange(4.0).reshape(
+        1, 1, 1, 1, 4
+    )
+    mean, variance = jax.jit(layers.in_one_pass)(x, jnp.full(4, guess))
+    expected = statistics(x)
+    np.testing.assert_allclose(mean, expected[0], rtol=1e-5, atol=1e-6)
+    bound = 1e-6 * (expected[1] + (expected[0] - guess) ** 2)
+    assert (np.abs(variance - expected[1]) < bound).all()
+
+
+@pytest.mark.parametrize(("ratio", "error"), [(10, 3e-5), (100, 3e-3)])
+def test_what_one_pass_loses_at_a_large_mean(ratio, error):
+    x = jax.random.normal(jax.random.key(0), (1, 8, 16, 16, 4)) + ratio
+    _, expected = statistics(x)
+    _, variance = layers.in_one_pass(x, jnp.zeros(4))
+    np.testing.assert_allclose(variance, expected, rtol=error)
+    assert (variance >= 0).all()
+    # Nothing once the running mean is near.
+    _, variance = layers.in_one_pass(x, jnp.full(4, ratio * 0.999))
+    np.testing.assert_allclose(variance, expected, rtol=1e-5)
+
+
+def test_derivatives_of_the_statistics():
+    """The rule against what JAX makes of two passes, forwards and backwards."""
+    key = jax.random.key(2)
+    x = jax.random.normal(key, (2, 4, 3, 3, 2)) + 5
+    weights = jax.random.normal(jax.random.fold_in(key, 1), (2, 2, 2))
+    direction = jax.random.normal(jax.random.fold_in(key, 2), x.shape)
+
+    def derivatives(function):
+        def value(x):
+            mean, variance = function(x, jnp.ones(2))
+            return jnp.sum(weights * jnp.sin(jnp.stack([mean, variance])))
+
+        return jax.grad(value)(x), jax.jvp(value, (x,), (direction,))[1]
+
+    for found, expected in zip(
+        derivatives(layers.batch_statistics), derivatives(layers.in_two_passes), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)

@@ -34,7 +34,7 @@ class Linear(nn.Module):
         return nn.Dense(self.num_classes, name="head")(images[:, 0, 0]), {}
 
 
-def plain(key, canvas, height, width):
+def plain(key, canvas, height, width, label):
     return canvas.astype(jnp.float32) / 255
 
 
@@ -64,7 +64,7 @@ def state_of(model, *, ema=False, learned=None):
 def step_of(model, *, grad_accum_steps=1, ema_decay=0.0, learned=None):
     return make_train_step(
         model,
-        plain,
+        jax.vmap(plain),
         unmixed,
         optax.sgd(0.1),
         optax.constant_schedule(0.1),

@@ -87,7 +87,7 @@ def first_step(config, augmentation=None, canvas=None):
         batch = {**batch, "canvas": canvas}
     step = make_train_step(
         built.model,
-        augmentation or built.whole_augmentation,
+        augmentation or built.whole_augmentation.on_batch,
         lambda key, images, target: mix(images, target, jnp.float32(0.7)),
         built.optimizer,
         built.schedule,
@@ -118,7 +118,12 @@ def test_the_step_looks_rows_up_by_label_before_mixing_smoothing_and_accumulatio
 
 
 def test_before_and_instead(search):
-    before = experiment.make(config_of(search, ", when='before'")).whole_augmentation
+    built = experiment.make(config_of(search, ", when='before'"))
+    before, batch = built.whole_augmentation, next(loop.training_input(built, 0))
+    keys = example_keys(jax.random.key(0), 0, batch["index"])
+    shown = (keys, batch["canvas"], batch["height"], batch["width"], batch["label"])
+    found, expected = jax.jit(before.on_batch)(*shown), jax.jit(jax.vmap(before))(*shown)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
     assert before.square.name == "none" and before.square.size == 8
     assert before.augmentation.augmentation.name == "flip"
     instead = experiment.make(config_of(search, ", when='instead'")).whole_augmentation

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tiny_runs import tiny
 
+from invariance_jax.training import experiment
 from invariance_jax.training.step import example_keys, mixing_key
 
 KEY = jax.random.key(0)
@@ -25,3 +27,8 @@ def test_the_batchs_key_moves_with_the_step_and_is_no_examples():
     assert here != later
     last = jnp.asarray([0, 2**31 - 1])  # the first and the last index of int32
     assert here not in jax.random.key_data(example_keys(KEY, jnp.int32(4), last)).tolist()
+
+
+def test_only_training_may_resample_roughly():
+    built = experiment.make(tiny())
+    assert not built.augmentation.augmentation.exact and built.preprocess.exact

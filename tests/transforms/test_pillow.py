@@ -161,3 +161,40 @@ def test_levels_round_half_up_and_truncate():
     np.testing.assert_array_equal(pillow.to_levels(jnp.asarray([0.4, 1.5, 2.6]) / 255), [0, 2, 3])
     values = jnp.asarray([-3.0, 7.9, 8.99999, 300.0])
     np.testing.assert_array_equal(pillow.truncate(values), [0, 7, 9, 255])
+
+
+@pytest.mark.parametrize("shape", [(40, 35, 3), (3, 5, 3), (2, 16, 1)])
+def test_products_find_what_look_ups_find(shape):
+    """What TPUs get in place of gathers, number for number."""
+    generator = np.random.default_rng(0)
+    levels = generator.integers(0, 256, shape)
+    for pixels in (levels, np.minimum(levels, 3), np.full(shape, 255)):
+        found = jax.jit(pillow.equalized_by_products)(jnp.asarray(pixels, jnp.int32))
+        expected = jax.jit(pillow.equalized_by_lookup)(jnp.asarray(pixels, jnp.int32))
+        np.testing.assert_array_equal(found, expected)
+    height, width, _ = shape
+    shifts = generator.integers(-3 * width, 3 * width, (4, height))
+    shifts[0] = np.arange(height) - height // 2
+    rows = jnp.asarray(levels, jnp.float32)
+    moved = {
+        form: jax.jit(jax.vmap(form, (None, 0)))(rows, jnp.asarray(shifts, jnp.int32))
+        for form in (pillow.moved_by_lookup, pillow.moved_by_products)
+    }
+    columns = np.clip(shifts[..., None] + np.arange(width + 3), 0, width - 1)
+    expected = levels[np.arange(height)[:, None], columns]
+    for form, found in moved.items():
+        np.testing.assert_array_equal(found, expected, err_msg=form.__name__)
+
+
+def test_translations_beyond_the_image_are_grey(shown):
+    row = grey([10, 20, 30, 40])
+    for magnitude in (1.0, -1.0, 7.5, -7.5):
+        np.testing.assert_array_equal(shown("translate_x", row, magnitude), np.full(row.shape, 128))
+
+
+@pytest.mark.parametrize("name", ["translate_x", "translate_y", "shear_x", "shear_y", "equalize"])
+def test_programs_for_tpus_look_nothing_up(name):
+    image = jax.ShapeDtypeStruct((32, 24, 3), jnp.float32)
+    traced = jax.jit(AUTOAUGMENT[name].apply).trace(image, jnp.float32(0.1))
+    program = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "stablehlo.gather" not in program and "stablehlo.scatter" not in program

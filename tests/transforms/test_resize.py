@@ -102,21 +102,22 @@ def test_a_box_without_any_source_pixel_is_black_with_finite_gradient():
 
 
 @pytest.mark.parametrize(("height", "width", "size"), SIZES)
-def test_the_band_equals_the_dense_products(height, width, size):
+def test_all_forms_give_the_same_image(height, width, size):
     canvas = jnp.asarray(canvas_of(height, width))
-    forms = (resize.resize_box_banded, resize.resize_box_dense)
+    forms = (resize.resize_box_banded, resize.resize_box_fast, resize.resize_box_dense)
 
     @jax.jit
-    def both(*axes):
+    def all_forms(*axes):
         return [
             jax.vmap(functools.partial(form, size=size), (None, 0, 0))(canvas, *axes)
             for form in forms
         ]
 
-    banded, expected = both(*random_axes(height, width, 40))
+    banded, fast, expected = all_forms(*random_axes(height, width, 40))
     assert expected.shape == (40, size, size, 3) and expected.dtype == jnp.float32
     assert expected[0].max() > 0.5
     np.testing.assert_allclose(banded, expected, atol=1e-5)
+    np.testing.assert_allclose(fast, expected, atol=1e-5)
 
 
 def test_two_boxes_in_one_go_equal_one_after_the_other():
