@@ -12,6 +12,7 @@ compared with each other.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -83,7 +84,10 @@ class Way:
     def done(self, folder: pathlib.Path) -> int:
         """How far it is: bytes of metrics, or shards."""
         if self._trained:
-            return sum(1 for _ in folder.glob("*/*.parts/*.npz"))
+            # Folders go while they are looked through: shards are put together at the end.
+            with contextlib.suppress(FileNotFoundError):
+                return sum(1 for _ in folder.glob("*/*.parts/*.npz"))
+            return 0
         path = folder / "metrics.jsonl"
         return path.stat().st_size if path.exists() else 0
 
@@ -275,7 +279,7 @@ def main() -> None:
             elif values.only in (None, way.name):
                 folder = place / way.name
                 found[way.name] = measure(way, folder, values.kills, values.runs, values.seed)
-    values.output.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+                values.output.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
     print(json.dumps(found, indent=1))
 
 

@@ -157,10 +157,9 @@ def moved_by_lookup(
     Returns:
         Rows that are `_TAPS - 1` longer.
     """
-    height, width, _ = levels.shape
+    width = levels.shape[1]
     index = shift[:, None] + jnp.arange(width + _TAPS - 1, dtype=jnp.int32)[None, :]
-    index = jnp.clip(index, 0, width - 1)
-    return levels[jnp.arange(height)[:, None], index]
+    return jnp.take_along_axis(levels, jnp.clip(index, 0, width - 1)[..., None], axis=1)
 
 
 def moved_by_products(
