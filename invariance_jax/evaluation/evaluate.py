@@ -132,11 +132,11 @@ def evaluate(
                 table = each.sidecar(main)
                 if table is not None:
                     files.write_text(paths[each.name].with_suffix(".csv"), table)
+                if isinstance(each, Accuracy):
+                    record(output / "accuracy.csv", main)
                 # Last: it says that everything is there.
                 results.write(main, paths[each.name], datasets)
                 shards[each.name].remove()
-                if isinstance(each, Accuracy):
-                    record(output / "accuracy.csv", main)
                 announce(each.summary(main))
             devices.barrier("results written")
 

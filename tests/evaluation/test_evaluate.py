@@ -106,6 +106,25 @@ def test_results_are_written_shown_and_not_measured_again(measure):
     assert measure.runs == [] and measure.files() == files and measure.said == shown
 
 
+def test_a_kill_right_after_a_result_is_written_loses_no_row_of_the_table(measure, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def write_and_die(*arguments):
+        write(*arguments)
+        raise Killed
+
+    write = results.write
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write", write_and_die)
+        with pytest.raises(Killed):
+            measure(config_with(measurements=("accuracy",)))
+    measure(config_with(measurements=("accuracy",)))
+    assert measure.runs == []
+    (row,) = read_table(measure.folder / "accuracy.csv")
+    assert (row["model"], row["images"]) == ("linear", "7")
+
+
 def test_one_pass_serves_both_where_the_splits_are_the_same(measure):
     measure(config_with(split="validation[:7]", local_equivariance=("hue",), test_time=("flip",)))
     names = ("accuracy", "invariance", "local_equivariance", "test_time")
