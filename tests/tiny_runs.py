@@ -1,11 +1,14 @@
 """What the tests of training share: runs so small that compiling is most of the work."""
 
+import contextlib
+
 import jax
+import pytest
 
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.configs import digits
 from invariance_jax.fields import check
-from invariance_jax.training import experiment, loop
+from invariance_jax.training import experiment, loop, metrics
 
 
 def tiny(model="resnet8", **train):
@@ -32,6 +35,25 @@ def tiny(model="resnet8", **train):
 def with_(config, **sections):
     """The config with fields of some sections replaced."""
     return config.with_values(**sections)
+
+
+@contextlib.contextmanager
+def stopped_after(step):
+    """Lets what is trained within end in an error right after a step's line of metrics."""
+
+    class Stop(Exception):
+        pass
+
+    write = metrics.MetricWriter.write
+
+    def stop(self, at, values):
+        write(self, at, values)
+        if at == step:
+            raise Stop
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(metrics.MetricWriter, "write", stop)
+        yield
 
 
 def take_steps(config, steps, state=None):

@@ -1,5 +1,6 @@
 """`plan`: what a config will cost on devices that are not here, by the compiler's estimates."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -59,6 +60,10 @@ def run(argv: Sequence[str]) -> None:
     if parsed.flags.fit and chip is None:
         raise UserError("--fit needs --topology of a TPU; these devices do not say what fits")
 
+    # The config's own batch is the first that --fit tries. A large network takes minutes.
+    compile_once = functools.cache(plan.compile_training)
+
+    @functools.cache
     def make(batch_size: int) -> Any:
         changed = config.with_values(train={"batch_size": batch_size})
         return experiment.make(changed, available=available, num_classes=parsed.flags.num_classes)
@@ -70,7 +75,7 @@ def run(argv: Sequence[str]) -> None:
         if parsed.flags.fit:
             share = built.mesh.shape["data"]
             largest = plan.largest_batch(
-                lambda images: plan.used_in_training(make(images * share)),
+                lambda images: plan.used_in_training(make(images * share), compile_once),
                 chip.memory,
                 first=config.train.batch_size // share,
                 step=plan.granule(built),
@@ -82,13 +87,15 @@ def run(argv: Sequence[str]) -> None:
                 )
             found["largest_batch"] = largest * share
             bar.update()
-        found |= plan.plan(built, chip, grid=parsed.flags.grid, compiled=bar.update)
+        found |= plan.plan(
+            built, chip, grid=parsed.flags.grid, compile_=compile_once, compiled=bar.update
+        )
     if output:
         files.write_text(output, json.dumps(found, indent=1) + "\n")
-    print(_text(found, config))
+    print(_text(found, config, plan.LOOKUP_CYCLES))
 
 
-def _text(found: Mapping[str, Any], config: Any) -> str:
+def _text(found: Mapping[str, Any], config: Any, lookup_cycles: float) -> str:
     """The plan as people read it."""
     training, count = found["training"], found["devices"]
     mesh = ", ".join(f"{axis}={size}" for axis, size in found["mesh"].items())
@@ -126,10 +133,8 @@ def _text(found: Mapping[str, Any], config: Any) -> str:
                 f"  rate              {rate:,.1f} images/s a device, {rate * count:,.0f} in all; "
                 f"{1e6 / rate / points:,.0f} us a grid point"
             )
-    from invariance_jax.training.plan import LOOKUP_CYCLES
-
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return "\n".join([*lines, "", _WHAT.format(cycles=LOOKUP_CYCLES), f"{versions}."])
+    return "\n".join([*lines, "", _WHAT.format(cycles=lookup_cycles), f"{versions}."])
 
 
 def _amount(size: float) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from invariance_jax import models
 from invariance_jax.commands import evaluate, parsing, report, sweep
 from invariance_jax.config import SweepConfig
 from invariance_jax.training import experiment, loop
@@ -49,13 +48,7 @@ def run(argv: Sequence[str]) -> None:
             untrained = evaluate.initial(run.config)
             evaluate.write(untrained, run.config, run.workdir, built.mesh, steps=0, seconds=0.0)
         trained = loop.train(built, run.workdir)
-        model = models.from_flax(
-            built.model,
-            trained.state.evaluated_variables,
-            name=run.config.model.name,
-            image_size=run.config.data.image_size,
-            normalize=built.normalize,
-        )
+        model = built.as_model(trained.state.evaluated_variables)
         evaluate.write(
             *(model, run.config, run.workdir, built.mesh),
             steps=run.config.train.steps,

@@ -102,7 +102,7 @@ class Measurement(abc.ABC):
         needs_scores: Whether it is left out where the network does not classify.
         split_field: The config's field that says on which images, without "config.".
         least_images: How many images it takes.
-        together: How many images are a group, and measured as one; see `order`.
+        together: How many images are a group, and measured as one; see `GroupMeasurement`.
         matrices: Names of arrays [batch, row, length] of `step` that are too large for memory; the
             dataset is given `Matrix` objects instead.
     """
@@ -148,21 +148,6 @@ class Measurement(abc.ABC):
         """
         section, field = self.split_field.split(".")
         return getattr(getattr(config, section), field)
-
-    def order(self, source: data.Source) -> Int[np.ndarray, " image"]:
-        """Says which images are looked at where a measurement is of groups of them.
-
-        Args:
-            source: The images.
-
-        Returns:
-            Positions, group after group, `together` of them each. `step` is shown whole groups,
-            and what it gives for the last image of a group is the group's.
-
-        Raises:
-            UserError: The source has no such groups.
-        """
-        raise NotImplementedError
 
     def permutation(self, images: int) -> Int[np.ndarray, " image"] | None:
         """Pairs the images, if the measurement compares different ones.
@@ -247,6 +232,25 @@ class Measurement(abc.ABC):
         for key, values in found.items():
             if np.issubdtype(values.dtype, np.floating):
                 refuse_not_finite(f"{self.name}: {key}", values, names)
+
+
+class GroupMeasurement(Measurement):
+    """Something that is measured of groups of `together` images; it takes a run of its own."""
+
+    @abc.abstractmethod
+    def order(self, source: data.Source) -> Int[np.ndarray, " image"]:
+        """Says which images are looked at.
+
+        Args:
+            source: The images.
+
+        Returns:
+            Positions, group after group, `together` of them each. `step` is shown whole groups,
+            and what it gives for the last image of a group is the group's.
+
+        Raises:
+            UserError: The source has no such groups.
+        """
 
 
 def augmentation_of(config: ExperimentConfig, text: str, field: str) -> Augmentation:

@@ -1,7 +1,9 @@
 """Per-class augmentation: which rows of a search augment the images of a class (section 4)."""
 
 import abc
+import csv
 import dataclasses
+import io
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -309,12 +311,13 @@ def to_csv(chosen: ByClass, class_names: Sequence[str]) -> str:
         CSV text: class, class_name, row, probability; a line a row, in the order in which they are
         done, and one without for a class that has none.
     """
-    lines = ["class,class_name,row,probability"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("class", "class_name", "row", "probability"))
     for label, rows in chosen.items():
-        # Names of classes may hold commas.
-        head = f'{label},"{class_names[label].replace(chr(34), chr(34) * 2)}"'
-        lines += [f"{head},{x.row.label},{x.probability:.6g}" for x in rows] or [f"{head},,"]
-    return "\n".join(lines) + "\n"
+        cells = [(x.row.label, f"{x.probability:.6g}") for x in rows] or [("", "")]
+        writer.writerows((label, class_names[label], *each) for each in cells)
+    return text.getvalue()
 
 
 def told(chosen: ByClass) -> str:

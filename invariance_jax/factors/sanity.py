@@ -18,7 +18,7 @@ from invariance_jax import data
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import metrics, results
-from invariance_jax.evaluation.measurement import MAIN, Images, Measurement, Network, Seen
+from invariance_jax.evaluation.measurement import MAIN, GroupMeasurement, Images, Network, Seen
 from invariance_jax.factors.search import Features, vectors
 from invariance_jax.factors.statistics import pairs
 from invariance_jax.transforms import TRANSFORMS
@@ -77,7 +77,7 @@ def over_groups(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SimilarityChecks(Measurement):
+class SimilarityChecks(GroupMeasurement):
     """The similarity within and across classes, and of an image to itself turned.
 
     Attributes:

@@ -21,8 +21,8 @@ from invariance_jax.errors import UserError
 from invariance_jax.evaluation import metrics, results
 from invariance_jax.evaluation.measurement import (
     MAIN,
+    GroupMeasurement,
     Images,
-    Measurement,
     Network,
     Seen,
     in_passes,
@@ -58,7 +58,7 @@ def vectors(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SimilaritySearch(Measurement):
+class SimilaritySearch(GroupMeasurement):
     """How much each row brings x2 of each pair to x1.
 
     Attributes:

@@ -1,6 +1,5 @@
 """The report's section on classes: sentences, figures and tables."""
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +11,7 @@ from invariance_jax.report.charts import NARROW, WHISKERS, WIDE, ZERO, value_axi
 from invariance_jax.report.classes import Transfer
 from invariance_jax.report.load import Results
 from invariance_jax.report.page import Block, Picture
-from invariance_jax.report.rows import Row, words
+from invariance_jax.report.rows import file_name, words
 
 _AUGMENTED, _OTHER = "#009E73", "#8C8C8C"
 _KINDS = {"augmented": _AUGMENTED, "other": _OTHER}
@@ -32,7 +31,7 @@ def blocks(results: Results) -> Iterator[Block]:
     """
     for found in classes.differences(results):
         picture = Picture(
-            f"classes_{_name(found.row)}",
+            f"classes_{file_name(found.row.label)}",
             f"Points with intervals. {classes.sentence(found)}",
             draw_differences,
             (found.classes,),
@@ -50,7 +49,7 @@ def blocks(results: Results) -> Iterator[Block]:
         yield Block(found.row.label, [classes.sentence(found)], [picture], tables)
     for found in classes.transfers(results):
         picture = Picture(
-            f"transfer_{_name(found.row)}",
+            f"transfer_{file_name(found.row.label)}",
             f"Points with intervals. {classes.transfer_sentence(found)}",
             draw_transfer,
             (found,),
@@ -62,10 +61,6 @@ def blocks(results: Results) -> Iterator[Block]:
         tables = {"Transfer of invariance": classes.transfer_table(found)}
         title = f"Transfer of invariance: {found.row.label}"
         yield Block(title, [classes.transfer_sentence(found)], [picture], tables)
-
-
-def _name(row: Row) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", row.label).strip("_")
 
 
 def draw_differences(table: pd.DataFrame, *, narrow: bool) -> Figure:

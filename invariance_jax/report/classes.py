@@ -12,7 +12,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.factors import rankings
 from invariance_jax.factors.per_class import LIST
 from invariance_jax.report.load import Accuracy, Results, Run
-from invariance_jax.report.rows import AUGMENTATION, NO_AUGMENTATION, Row, standard_of, words
+from invariance_jax.report.rows import NO_AUGMENTATION, Row, standard_of, words
 from invariance_jax.report.summaries import MIDDLE_MAGNITUDES
 from invariance_jax.report.tables import Table
 from invariance_jax.transforms import TRANSFORMS
@@ -202,13 +202,9 @@ def transfers(results: Results, seed: int = 0) -> list[Transfer]:
     """
     known = [each for each in results.runs if "label" in each.data.coords]
     rows = list(dict.fromkeys(each.row for each in known))
-    standard, found = standard_of(rows), []
-    by_fields = {frozenset(row.network.fields.items()): row for row in rows}
-    for row in (row for row in rows if row.network.per_class):
-        plain = row.network.fields | {AUGMENTATION: NO_AUGMENTATION}
-        baseline = by_fields.get(frozenset(plain.items()), standard.get(row))
-        if baseline is None:
-            continue
+    baselines, found = standard_of(rows) | standard_of(rows, NO_AUGMENTATION), []
+    for row in filter(baselines.get, rows):
+        baseline = baselines[row]
         gain = _by_class(known, row) - _by_class(known, baseline)
         done = rows_of(row)
         augmented = np.array([bool(label in done and done[label].rows) for label in gain.index])

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ from invariance_jax.factors.alignment import Alignment
 from invariance_jax.factors.statistics import of_search
 from invariance_jax.report import summaries
 from invariance_jax.report.load import Run
-from invariance_jax.report.rows import words
+from invariance_jax.report.rows import file_name, words
 from invariance_jax.report.tables import Table
 
 _NEEDED = ("similarity", "change", "label", "class_name", "image1", "image2", "operation", "kind")
@@ -54,7 +53,7 @@ class Search:
     @property
     def name(self) -> str:
         """The title as part of a file name."""
-        return re.sub(r"[^A-Za-z0-9_-]+", "_", self.title).strip("_")
+        return file_name(self.title)
 
     @property
     def scope(self) -> str:

@@ -2,7 +2,6 @@
 
 import base64
 import pathlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import invariance_jax
 from invariance_jax.files import atomic_path, write_text
 from invariance_jax.report import answers, charts, examples, style, summaries, tables
 from invariance_jax.report.load import Results, Run
-from invariance_jax.report.rows import words
+from invariance_jax.report.rows import file_name, words
 
 _FOLDER = pathlib.Path(__file__).parent
 BOX_TRANSFORMS = ("translate_x", "rotate", "scale_zoom_in", "increase_brightness")
@@ -155,7 +154,7 @@ def _of_invariance(runs: Sequence[Run], colours: charts.Colours) -> Iterator[Pic
         rows = np.flatnonzero(bands["model"] == model)
         means = _listed(table["mean"].isel(row=rows).mean("transform"), "{:z.2f}")
         what = f"Lines for 13 transforms. Mean over transforms and magnitudes 3 to 7: {means}"
-        name = f"by_magnitude_{re.sub(r'[^A-Za-z0-9_-]+', '_', model).strip('_')}"
+        name = f"by_magnitude_{file_name(model)}"
         yield Picture(name, what, charts.by_magnitude, (bands.isel(row=rows), colours), model)
     names = ", ".join(map(words, BOX_TRANSFORMS))
     what = f"Box plots by magnitude for {names}; medians are those of the figures by magnitude."

@@ -6,6 +6,7 @@ rows apart is found by comparing the configs of all networks.
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -49,6 +50,11 @@ _WRITTEN: Mapping[str, Callable[[Any], str]] = {
     "train.batch_size": "batch {}".format,
     "optimizer.learning_rate": "lr {}".format,
 }
+
+
+def file_name(text: str) -> str:
+    """A title or label as part of a figure's file name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,20 +217,23 @@ def untrained_of(rows: Iterable[Row]) -> dict[Row, Row]:
     }
 
 
-def standard_of(rows: Iterable[Row]) -> dict[Row, Row]:
+def standard_of(rows: Iterable[Row], augmentation: tuple[str, ...] | None = None) -> dict[Row, Row]:
     """Finds the standard runs of those whose classes get operations of their own.
 
     Args:
         rows: All rows.
+        augmentation: What the standard run is augmented by; by default by what the other is, but
+            for its operations of classes.
 
     Returns:
-        By such a row, the one that differs from it in `augment.per_class` alone, without it.
+        By such a row, the one that differs from it in the augmentation alone.
     """
     rows = list(rows)
     by_fields = {frozenset(row.network.fields.items()): row for row in rows}
     found = {}
     for row in rows:
-        plain = row.network.fields | {AUGMENTATION: row.augmentation[:-1]}
+        standard = row.augmentation[:-1] if augmentation is None else augmentation
+        plain = row.network.fields | {AUGMENTATION: standard}
         if row.network.per_class and (other := by_fields.get(frozenset(plain.items()))):
             found[row] = other
     return found

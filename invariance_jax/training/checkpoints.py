@@ -125,11 +125,12 @@ def restore_state(
     def read(step: int) -> tuple[TrainState, Progress]:
         import orbax.checkpoint as ocp
 
+        told = _told(workdir, step)
         arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
         with _opened(workdir, step) as (handler, path):
             restore = ocp.args.PyTreeRestore(item=abstract, restore_args=arguments)
             state = handler.restore(path, args=restore)
-        return _checked(workdir, step, state), _progress(workdir, step)
+        return _checked(state, told), Progress.from_saved(told)
 
     unreadable: list[int] = []
     restored = _newest_readable(workdir, read, announce, unreadable)
@@ -165,6 +166,7 @@ def restore_variables(
     def read(step: int) -> tuple[int, dict[str, Any], Progress]:
         import orbax.checkpoint as ocp
 
+        told = _told(workdir, step)
         with _opened(workdir, step) as (handler, path):
             saved = handler.metadata(path).tree
             names = ("ema",) if saved["ema"] else ("params", "batch_stats")
@@ -176,8 +178,8 @@ def restore_variables(
                 ),
                 partial_restore=True,
             )
-            found = _checked(workdir, step, handler.restore(path, args=restore))
-        return step, found.get("ema", found), _progress(workdir, step)
+            found = _checked(handler.restore(path, args=restore), told)
+        return step, found.get("ema", found), Progress.from_saved(told)
 
     done = None
     if best:
@@ -226,6 +228,7 @@ def _newest_readable(
 
 
 def _told(workdir: pathlib.Path, step: int) -> Any:
+    """What stands beside a step's state."""
     path = workdir / _FOLDER / str(step) / _PROGRESS / "metadata"
     return json.loads(path.read_bytes()) if path.exists() else None
 
@@ -234,9 +237,8 @@ def _progress(workdir: pathlib.Path, step: int) -> Progress:
     return Progress.from_saved(_told(workdir, step))
 
 
-def _checked(workdir: pathlib.Path, step: int, arrays: T) -> T:
+def _checked(arrays: T, told: Any) -> T:
     """The arrays, if they are what was written; older versions wrote no checksums."""
-    told = _told(workdir, step)
     expected = told.get(_CHECKSUMS) if isinstance(told, Mapping) else None
     if expected and (wrong := checksums.differing(expected, checksums.of_tree(arrays))):
         raise CheckpointError(f"the data of {', '.join(wrong[:3])} are not what was written")

@@ -121,6 +121,23 @@ class Experiment:
                 f"{config.data.image_size}: {error}"
             ) from error
 
+    def as_model(self, variables: Any) -> models.Model:
+        """The network as the evaluator sees it.
+
+        Args:
+            variables: Its parameters and running statistics, or their shapes.
+
+        Returns:
+            The model.
+        """
+        return models.from_flax(
+            self.model,
+            variables,
+            name=self.config.model.name,
+            image_size=self.config.data.image_size,
+            normalize=self.normalize,
+        )
+
     def check(self) -> None:
         """Opens what training reads and traces its shapes, so that mistakes are found before it.
 

@@ -15,7 +15,7 @@ from clu import parameter_overview
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 
-from invariance_jax import data, devices, distributed, files, models, progress, signals
+from invariance_jax import data, devices, distributed, files, progress, signals
 from invariance_jax.augment.learned import COLLECTION
 from invariance_jax.errors import RunError, UserError
 from invariance_jax.evaluation.accuracy import Accuracy, AveragedAccuracy
@@ -89,13 +89,7 @@ def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
     augmented = learned and not learned.per_class
     measurement = AveragedAccuracy.from_config(config) if augmented else Accuracy()
     driver = Driver(
-        model=models.from_flax(
-            experiment.model,
-            experiment.abstract_state.evaluated_variables,
-            name=config.model.name,
-            image_size=config.data.image_size,
-            normalize=experiment.normalize,
-        ),
+        model=experiment.as_model(experiment.abstract_state.evaluated_variables),
         measurements=[measurement],
         source=experiment.validation_source,
         preprocess=experiment.preprocess,

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from invariance_jax import devices, hlo, models
+from invariance_jax import devices, hlo
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.driver import Driver
 from invariance_jax.evaluation.grid import Invariance
@@ -199,9 +199,7 @@ def compile_grid(experiment: Experiment, images: int = 0) -> tuple[Any, int, int
     grid = Invariance.from_config(config)
     first = experiment.mesh.devices.ravel()[:1]
     driver = Driver(
-        model=models.from_flax(
-            experiment.model, experiment.abstract_state.evaluated_variables, name=config.model.name
-        ),
+        model=experiment.as_model(experiment.abstract_state.evaluated_variables),
         measurements=[grid],
         source=(),
         preprocess=experiment.preprocess,
@@ -237,6 +235,17 @@ def _compiled(compile_: Callable[[], Any], what: str, batch: str) -> Any:
         ) from error
 
 
+def memory_of(compiled: Any) -> dict[str, int]:
+    """Bytes of a device that a compiled program takes, by kind."""
+    analysis = compiled.memory_analysis()
+    return {
+        "arguments": analysis.argument_size_in_bytes,
+        "results": analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+        "temporaries": analysis.temp_size_in_bytes,
+        "code": analysis.generated_code_size_in_bytes,
+    }
+
+
 def estimate(compiled: Any, *, images: int, count: int, chip: Chip | None) -> Estimate:
     """Reads what a compiled program will cost.
 
@@ -249,14 +258,6 @@ def estimate(compiled: Any, *, images: int, count: int, chip: Chip | None) -> Es
     Returns:
         The estimate.
     """
-    analysis = compiled.memory_analysis()
-    shared = analysis.alias_size_in_bytes
-    memory = {
-        "arguments": analysis.argument_size_in_bytes,
-        "results": analysis.output_size_in_bytes - shared,
-        "temporaries": analysis.temp_size_in_bytes,
-        "code": analysis.generated_code_size_in_bytes,
-    }
     costs = hlo.costs(hlo.parse(compiled.as_text()))
     seconds, hidden = {}, 0.0
     if chip and costs.cycles:
@@ -274,7 +275,7 @@ def estimate(compiled: Any, *, images: int, count: int, chip: Chip | None) -> Es
     return Estimate(
         images=images,
         devices=count,
-        memory=memory,
+        memory=memory_of(compiled),
         costs=costs,
         seconds=seconds,
         hidden_seconds=hidden,
@@ -354,20 +355,22 @@ def granule(experiment: Experiment) -> int:
     return math.lcm(_GRANULE, config.model.ghost_batch_size or 1) * config.train.grad_accum_steps
 
 
-def used_in_training(experiment: Experiment) -> float:
+def used_in_training(
+    experiment: Experiment, compile_: Callable[[Experiment], Any] = compile_training
+) -> float:
     """Bytes of a device that the training step of a batch takes.
 
     Args:
         experiment: The experiment.
+        compile_: `compile_training`, or what remembers what that has given.
 
     Returns:
         The bytes, also where there are not so many.
     """
     try:
-        compiled = compile_training(experiment)
+        return sum(memory_of(compile_(experiment)).values())
     except DoesNotFitError as error:
         return error.used
-    return estimate(compiled, images=1, count=1, chip=None).used
 
 
 def plan(
@@ -375,6 +378,7 @@ def plan(
     chip: Chip | None,
     *,
     grid: bool = True,
+    compile_: Callable[[Experiment], Any] = compile_training,
     compiled: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Plans a config's training and evaluation on an experiment's devices.
@@ -383,6 +387,7 @@ def plan(
         experiment: The experiment.
         chip: What one of the devices can do; None where that is unknown.
         grid: Whether the evaluation grid is compiled, too.
+        compile_: `compile_training`, or what remembers what that has given.
         compiled: Called after each program.
 
     Returns:
@@ -396,7 +401,7 @@ def plan(
     count = len(all_devices)
     hosts = len({each.process_index for each in all_devices})
     batch = config.train.batch_size
-    training = estimate(compile_training(experiment), images=batch, count=count, chip=chip)
+    training = estimate(compile_(experiment), images=batch, count=count, chip=chip)
     compiled()
     flops = performance.training_flops(experiment.model, config.data.image_size)
     peak = performance.peak_flops(all_devices[0].device_kind, config.mesh.peak_flops)

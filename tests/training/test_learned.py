@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
-from tiny_runs import take_steps, tiny, with_
+from tiny_runs import stopped_after, take_steps, tiny, with_
 
 from invariance_jax import data
 from invariance_jax.augment.learned import COLLECTION
@@ -119,20 +119,9 @@ def test_validation_averages_copies_and_adds_the_regulariser(finished):
     assert row["validation_loss"] == pytest.approx(loss + penalty, rel=1e-4)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    write = metrics.MetricWriter.write
-
-    def stop(self, step, values):
-        write(self, step, values)
-        if step == 3:
-            raise Stop
-
+def test_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path):
     config, uninterrupted, folder = finished
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(metrics.MetricWriter, "write", stop)
+    with stopped_after(3):
         loop.train(experiment.make(config), tmp_path, announce=lambda _: None)
     resumed = loop.train(experiment.make(config), tmp_path, announce=lambda _: None)
     jax.tree.map(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_runs import tiny, with_
+from tiny_runs import stopped_after, tiny, with_
 
 from invariance_jax import devices
 from invariance_jax.errors import UserError
@@ -46,19 +46,8 @@ def test_a_finished_run_is_not_trained_again(finished, monkeypatch):
     assert again.top1 == trained.top1 and again.seconds == pytest.approx(trained.seconds)
 
 
-def test_resume_on_another_number_of_devices(finished, tmp_path, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    write = metrics.MetricWriter.write
-
-    def stop(self, step, values):
-        write(self, step, values)
-        if step == 3:
-            raise Stop
-
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(metrics.MetricWriter, "write", stop)
+def test_resume_on_another_number_of_devices(finished, tmp_path):
+    with stopped_after(3):
         run(with_(tiny(), mesh={"data": 8}), tmp_path)
     run(tiny(), tmp_path)
     np.testing.assert_allclose(losses(tmp_path), losses(finished[1]), rtol=1e-4)

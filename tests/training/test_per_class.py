@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from tiny_runs import take_steps, tiny
+from tiny_runs import stopped_after, take_steps, tiny
 
 from invariance_jax.__main__ import main
 from invariance_jax.augment.mixing import mix
@@ -157,23 +157,12 @@ def test_sharded_equals_one_device(finished):
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_and_another_search_is_refused(
-    finished, tmp_path, monkeypatch
+    finished, tmp_path
 ):
-    class Stop(Exception):
-        pass
-
-    write = metrics.MetricWriter.write
-
-    def stop(self, step, values):
-        write(self, step, values)
-        if step == 3:
-            raise Stop
-
     config, uninterrupted, _, _ = finished
     search = write_search(tmp_path / "found.nc")
     config = config_of(search)
-    with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(metrics.MetricWriter, "write", stop)
+    with stopped_after(3):
         loop.train(experiment.make(config), tmp_path / "run", announce=lambda _: None)
     write_search(search, classes=range(9))
     with pytest.raises(UserError, match=r"per_class chooses other rows than .*per_class\.csv"):
