@@ -47,7 +47,8 @@ setup(
         "invariance_jax.configs.sweeps": "configs/sweeps",
     },
     package_data={
-        "invariance_jax.factors": ["data/*"],
+        "invariance_jax.data": ["wordnet/*"],
+        "invariance_jax.models": ["data/*"],
         "invariance_jax.report": ["*.html", "*.css", "*.mplstyle"],
     },
     # Lower bounds are versions that the tests have run with.

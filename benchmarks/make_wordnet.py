@@ -4,7 +4,7 @@
     python benchmarks/make_wordnet.py imagenet_synset_words.txt
 
 The argument lists ImageNet's classes in the order of their labels, one a line: WordNet's id, then
-words, as in "n01440764 tench, Tinca tinca". Writes `invariance_jax/factors/data/wordnet.csv`, a
+words, as in "n01440764 tench, Tinca tinca". Writes `invariance_jax/data/wordnet/wordnet.csv`, a
 line a synset: its id, its name as NLTK writes it, the ids above it (hypernyms, of instances too);
 of a class its label, and the first sense of its first word, which the paper's code took for it.
 Beside it stands WordNet's license, copied from the head of its own file.
@@ -15,7 +15,7 @@ import csv
 import pathlib
 import re
 
-OUTPUT = pathlib.Path(__file__).parents[1] / "invariance_jax/factors/data"
+OUTPUT = pathlib.Path(__file__).parents[1] / "invariance_jax/data/wordnet"
 _HYPERNYMS = ("@", "@i")
 
 

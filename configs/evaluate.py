@@ -12,14 +12,18 @@ it out with --config.eval.local_equivariance='()') and, image by image and class
 accuracy on the validation split. With `crops` it measures that accuracy under the 17 test-time
 crops of the paper, by count of forward passes 70 % of the grid.
 
-Images are normalised by ImageNet's mean and deviation, as torchvision's weights want it. Most of
-timm's vision transformers want --config.data.mean='(0.5, 0.5, 0.5)' and the same --config.data.std.
+Images are resized, cropped and normalised as the weights want it, by the `config.json` of timm or
+the `preprocessor_config.json` of Hugging Face beside them, or by a table of what timm and
+torchvision publish (vit_base_patch16_224.augreg_in1k.safetensors), or else as ImageNet's are in
+torchvision. A line says which; --config.data.mean, std, interpolation, resize_size and image_size
+say otherwise.
 """
 
 import ml_collections
 
 from invariance_jax.configs import imagenet_base
 from invariance_jax.errors import UserError
+from invariance_jax.models import preprocessing_of
 
 
 def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
@@ -33,6 +37,17 @@ def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
     config.model.name = model
     config.model.weights = weights
     config.model.dtype = "float32"
+    wanted = preprocessing_of(model, weights)
+    config.data.update(
+        {
+            "image_size": wanted.image_size,
+            "resize_size": wanted.resize_size,
+            "canvas_size": max(512, 2 * wanted.resize_size),
+            "interpolation": wanted.interpolation,
+            "mean": wanted.mean,
+            "std": wanted.std,
+        }
+    )
     # Nothing is trained.
     config.augment.name = "none"
     config.optimizer.warmup_steps = 0

@@ -99,6 +99,9 @@ class DataConfig(Section):
     """Shorter side before the centre crop (the paper: 256 for 224)."""
     canvas_size: Whole = training(512, measures=EVERY_MEASUREMENT, ge=1)
     """Side of the padded square that images are decoded to; larger ones are shrunk to it."""
+    interpolation: Literal["bilinear", "bicubic"] = training("bilinear", measures=EVERY_MEASUREMENT)
+    """The filter of every resize, antialiased as Pillow's: "bilinear", as the paper, or "bicubic",
+    as most of timm's weights want it."""
     mean: Colour = training((0.485, 0.456, 0.406), measures=EVERY_MEASUREMENT)
     """What is subtracted from red, green and blue in [0, 1]; ImageNet's, as torchvision's weights
     want it. timm's own weights of vision transformers want `(0.5, 0.5, 0.5)`, as `std` too."""

@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt8
 from invariance_jax import spec, transforms
 from invariance_jax.augment import boxes
 from invariance_jax.augment.boxes import SQUARE, Area, Box, Boxes, CropSizes, Scalar, Size, Window
-from invariance_jax.errors import UserError, lookup
+from invariance_jax.errors import UserError, lookup, unknown_name
+from invariance_jax.transforms.resize import Interpolation
 
 Canvas = UInt8[Array | np.ndarray, "canvas_height canvas_width 3"]
 
@@ -39,6 +40,7 @@ class Augmentation:
         boxes: Which part of the source is shown.
         flip_probability: How often the output is mirrored left to right.
         antialias: Whether a smaller output averages all pixels that it covers.
+        interpolation: The filter, as Pillow has it.
         exact: Whether a TPU resamples in the whole of float32, as the evaluator must, or in half
             of that, within a hundredth of a grey level.
     """
@@ -48,6 +50,7 @@ class Augmentation:
     boxes: Boxes
     flip_probability: float | Scalar
     antialias: bool = dataclasses.field(default=True, metadata={"static": True})
+    interpolation: Interpolation = dataclasses.field(default="bilinear", metadata={"static": True})
     exact: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def sample_box(self, key: PRNGKeyArray, height: Size, width: Size) -> Box:
@@ -107,10 +110,15 @@ class Augmentation:
         columns[-1] = columns[-1]._replace(flip=flip)
         if len(windows) == 1:
             return transforms.resize.resize_box(
-                canvas, rows[0], columns[0], size=self.size, exact=self.exact
+                *(canvas, rows[0], columns[0]),
+                size=self.size,
+                interpolation=self.interpolation,
+                exact=self.exact,
             )
         sizes = (*self.boxes.frames, self.size)
-        return transforms.resize.resize_boxes(canvas, rows, columns, sizes=sizes)
+        return transforms.resize.resize_boxes(
+            canvas, rows, columns, sizes=sizes, interpolation=self.interpolation
+        )
 
 
 def _check_canvas(canvas: Array | np.ndarray) -> None:
@@ -289,6 +297,7 @@ def get(
     *,
     size: int = 224,
     resize: int | None = None,
+    interpolation: Interpolation = "bilinear",
     **overrides: float | str | tuple[float, float],
 ) -> Augmentation:
     """Makes an augmentation variant.
@@ -302,6 +311,7 @@ def get(
         size: Side of the output in pixels.
         resize: Shorter side before the centre crop in pixels, for the variants that resize
             first; the others crop the source itself. By default the paper's 256 for 224.
+        interpolation: The filter of all resizing, Pillow's "bilinear" (the paper's) or "bicubic".
         **overrides: Numbers of the variant, by keyword:
 
             - `t` (every `translate`): largest translation as a fraction of the side, 0 to 1; .3.
@@ -335,6 +345,8 @@ def get(
         0.1
     """
     make_boxes, known, flip_probability = lookup(_VARIANTS, name, "augmentation")
+    if interpolation not in get_args(Interpolation):
+        raise unknown_name("interpolation", interpolation, get_args(Interpolation))
     resize = round(size * _RESIZE_OVER_SIZE) if resize is None else resize
     for key, value in {"size": size, "resize": resize}.items():
         spec.check_number(key, value, 1, sys.maxsize, _PIXELS, whole=True)
@@ -354,10 +366,18 @@ def get(
         boxes=make_boxes(size, resize, **options),
         flip_probability=flip_probability,
         antialias=antialias,
+        interpolation=interpolation,
     )
 
 
-def parse(text: str, *, size: int, resize: int, field: str) -> Augmentation:
+def parse(
+    text: str,
+    *,
+    size: int,
+    resize: int,
+    field: str,
+    interpolation: Interpolation = "bilinear",
+) -> Augmentation:
     """Makes the augmentation that a config names.
 
     Args:
@@ -365,6 +385,7 @@ def parse(text: str, *, size: int, resize: int, field: str) -> Augmentation:
         size: Side of the output, pixels, unless the text has it.
         resize: Shorter side after a resize, likewise.
         field: Where the text came from, for error messages: "config.augment.name".
+        interpolation: The filter of all resizing, likewise.
 
     Returns:
         The augmentation.
@@ -379,6 +400,7 @@ def parse(text: str, *, size: int, resize: int, field: str) -> Augmentation:
     """
     try:
         name, options = spec.parse(text)
-        return get(name, **({"size": size, "resize": resize} | options))
+        default = {"size": size, "resize": resize, "interpolation": interpolation}
+        return get(name, **(default | options))
     except (UserError, TypeError) as error:
         raise UserError(f"{field}: {error}") from error

@@ -97,6 +97,8 @@ def measure(
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
         if not trained:
             model, steps, seconds = initial(config, split_field), 0, 0.0
+            if config.model.weights:
+                distributed.say(f"images: {model.preprocessing}")
         else:
             found = workdir.load_run(folder, best=values.checkpoint == "best")
             kind, options = spec.parse(config.model.name)
@@ -148,6 +150,8 @@ def initial(config: ExperimentConfig, split_field: str = "eval.split") -> models
             seed=config.seed,
             num_classes=classes,
             dtype=config.model.dtype,
+            resize_size=config.data.resize_size,
+            interpolation=config.data.interpolation,
             mean=config.data.mean,
             std=config.data.std,
         )
@@ -181,12 +185,14 @@ def write(
     Raises:
         UserError: As `evaluation.evaluate`.
     """
+    images = model.preprocessing or models.Preprocessing.of_config(config.data)
     attributes = {
         "model": config.model.name,
         "augmentation": config.training_label(steps),
         "seed": config.seed,
         "steps": steps,
         "seconds": seconds,
+        "preprocessing": str(images),
         "config": config.to_json(),
     }
     evaluate(

@@ -14,8 +14,9 @@ from invariance_jax.evaluation.driver import Driver
 from invariance_jax.evaluation.grid import Invariance, Pooling
 from invariance_jax.evaluation.measurement import MAIN
 from invariance_jax.evaluation.metrics import DISTANCES, Distance
-from invariance_jax.models import Model, from_function
+from invariance_jax.models import Model, Preprocessing, from_function
 from invariance_jax.transforms import TRANSFORMS, Domain, PaddingMode, Transform
+from invariance_jax.transforms.resize import Interpolation
 
 _IMAGE_SIZE = 224
 # The paper resizes the shorter side to 256 and crops 224; other sizes keep the proportion.
@@ -36,6 +37,7 @@ def measure(
     seed: int = 0,
     image_size: int | None = None,
     resize_size: int | None = None,
+    interpolation: Interpolation | None = None,
     canvas_size: int | None = None,
     batch_size: int = 0,
     memory: int = 2**31,
@@ -64,7 +66,9 @@ def measure(
         image_size: Side of what the function sees, pixels. By default that of the array's images,
             the model's own, or 224.
         resize_size: Shorter side before the centre crop. By default arrays are not resized, and
-            others to 256 for 224.
+            others as a model of `load_model` wants it, or to 256 for 224.
+        interpolation: The filter of that resize, "bilinear" or "bicubic"; by default as the model
+            wants it, or bilinear.
         canvas_size: Longest side that images keep before they are resized, pixels; twice
             `resize_size` by default, and all of an array's.
         batch_size: Images a forward pass; 0 for as many as fit into `memory`.
@@ -103,7 +107,10 @@ def measure(
             "domain is 'normalized', but what a function of its own normalises is not known; "
             "expected 'pixel', or a model of load_model"
         )
-    preprocess = augment.get("none", size=size, resize=resize)
+    wanted = getattr(function, "preprocessing", None) or Preprocessing()
+    preprocess = augment.get(
+        "none", size=size, resize=resize, interpolation=interpolation or wanted.interpolation
+    )
     measurement = Invariance(
         transforms=transforms,
         preprocess=preprocess,
@@ -160,5 +167,8 @@ def _sizes(
         resize = resize_size or (size if square else round(_RESIZE * size))
         return size, resize, max(shape[1:3])
     size = image_size or getattr(function, "image_size", None) or _IMAGE_SIZE
+    wanted = getattr(function, "preprocessing", None)
+    if wanted and not resize_size:
+        resize_size = wanted.replaced(image_size=size).resize_size
     resize = resize_size or round(_RESIZE * size)
     return size, resize, 2 * resize

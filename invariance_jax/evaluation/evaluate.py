@@ -69,7 +69,9 @@ def evaluate(
         runs.setdefault((each.split_of(config), groups), []).append(each)
     # All are opened before the first is measured: mistakes come before work.
     sources = {
-        run: data.from_config(config.data, run[0], together[0].split_field)
+        run: data.with_imagenet_labels(
+            data.from_config(config.data, run[0], together[0].split_field), model.num_classes
+        )
         for run, together in runs.items()
     }
     for run, together in runs.items():

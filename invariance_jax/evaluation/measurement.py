@@ -274,7 +274,7 @@ def augmentation_of(config: ExperimentConfig, text: str, field: str) -> Augmenta
             f"{sizes['resize']}; expected resize_size to be at least image_size, the side of the "
             "centre crop that is measured"
         )
-    return augment.parse(text, field=field, **sizes)
+    return augment.parse(text, field=field, interpolation=config.data.interpolation, **sizes)
 
 
 def preprocessing(config: ExperimentConfig) -> Augmentation:

@@ -4,13 +4,11 @@ The nouns above the 1000 classes come with the package (`data/wordnet.csv`, cut 
 by `benchmarks/make_wordnet.py`). The similarities are those of NLTK.
 """
 
-import csv
 import dataclasses
 import functools
 import graphlib
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
@@ -18,6 +16,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
+from invariance_jax.data import imagenet
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.factors import rankings
 
@@ -65,8 +64,7 @@ class Hierarchy:
     @functools.cache
     def of_imagenet(cls) -> Self:
         """The nouns above ImageNet's 1000 classes and above the first senses of their words."""
-        file = resources.files("invariance_jax.factors") / "data/wordnet.csv"
-        rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+        rows = imagenet.nouns()
         return cls(
             above={row["synset"]: tuple(row["hypernyms"].split()) for row in rows},
             names={row["synset"]: row["name"] for row in rows},

@@ -18,10 +18,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from invariance_jax import spec
 from invariance_jax.errors import UserError
+from invariance_jax.models.preprocessing import Preprocessing, preprocessing_of
 from invariance_jax.models.registry import DEFAULT_CLASSES, create
 from invariance_jax.models.weights import import_weights, load_weights
 from invariance_jax.transforms import Colour, normalize
-from invariance_jax.transforms.transform import MEAN, STANDARD_DEVIATION
+from invariance_jax.transforms.resize import Interpolation
 
 Images = Float[Array | np.ndarray, "n h w 3"]
 Apply = Callable[[Any, Images], tuple[Float[Array, "n classes"] | None, dict[str, Array]]]
@@ -43,6 +44,7 @@ class Model:
         normalize: From float32 images in [0, 1], [N, H, W, 3], to the inputs of `apply`.
         num_classes: Length of the logits; None for a model without.
         image_size: Side of the images that it was made for, pixels; None for any.
+        preprocessing: How photos become its images; None if nobody said.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Model:
     normalize: Callable[[Images], Array]
     num_classes: int | None
     image_size: int | None
+    preprocessing: Preprocessing | None = None
 
     def __call__(self, images: Images) -> Float[Array, "n d"]:
         """Embeds images; compiled once for each shape of them.
@@ -116,16 +119,30 @@ def init_variables(model: nn.Module, key: PRNGKeyArray, image_size: int) -> dict
     return model.init(jax.random.fold_in(key, _INIT), images, train=False)
 
 
+def options_of_drawing() -> dict[str, Any]:
+    """Compiler options of a program that draws parameters, which runs once.
+
+    A CPU takes 2 seconds to compile it without optimisations, and 8 with them. Both ways to begin,
+    `load_model` and training, use them: so the parameters are the same, bit for bit.
+
+    Returns:
+        Options as `jax.jit` takes them; none on other platforms.
+    """
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+
+
 def load_model(
     name: str,
     weights: str | os.PathLike[str] | None = None,
     *,
-    image_size: int = 224,
+    image_size: int | None = None,
     seed: int = 0,
     num_classes: int | None = None,
     dtype: str = "float32",
-    mean: Colour = MEAN,
-    std: Colour = STANDARD_DEVIATION,
+    resize_size: int | None = None,
+    interpolation: Interpolation | None = None,
+    mean: Colour | None = None,
+    std: Colour | None = None,
 ) -> Model:
     """Makes a model of a network's name and a file of its weights.
 
@@ -133,28 +150,38 @@ def load_model(
         name: One of `names()`, with options: `resnet18(stem='cifar')`.
         weights: A `.safetensors` or `.npz` file with torchvision's or timm's names; None to draw
             the parameters, as training with this seed would begin.
-        image_size: Side of the images, pixels.
+        image_size: Side of the images, pixels; None for what the weights want.
         seed: Of the parameters that are drawn.
         num_classes: Length of the logits; None for as many as the file has, 1000 without a file. A
             file without a head makes a model without scores.
         dtype: What it computes in: "float32" or "bfloat16".
-        mean: What is subtracted from red, green and blue in [0, 1]. Weights of torchvision want
-            ImageNet's, those of timm's vision transformers (0.5, 0.5, 0.5), as `std` too.
+        resize_size: Shorter side of a photo before the centre crop; None, as for what follows, for
+            what `preprocessing_of` finds beside the weights or in its table.
+        interpolation: The filter of that resize.
+        mean: What is subtracted from red, green and blue in [0, 1].
         std: What is then divided by.
 
     Returns:
-        The model.
+        The model; `model.preprocessing` says what it wants of its images, and who said so.
 
     Raises:
         UserError: No such network or option, or the file cannot be read, or holds another network,
             number of classes or image size.
     """
     kind, options = spec.parse(name)
+    given = {"image_size": image_size, "resize_size": resize_size, "interpolation": interpolation}
+    given = given | {"mean": mean, "std": std}
+    preprocessing = preprocessing_of(kind, weights or "").replaced(**given)
+    image_size = preprocessing.image_size
     if weights is None:
         module = create(
             kind, DEFAULT_CLASSES if num_classes is None else num_classes, dtype=dtype, **options
         )
-        draw = jax.jit(init_variables, static_argnames=("model", "image_size"))
+        draw = jax.jit(
+            init_variables,
+            static_argnames=("model", "image_size"),
+            compiler_options=options_of_drawing(),
+        )
         variables = draw(module, jax.random.key(seed), image_size=image_size)
     else:
         arrays = load_weights(weights)
@@ -162,8 +189,14 @@ def load_model(
         head = variables["params"].get("head")
         module = create(kind, len(head["bias"]) if head else 0, dtype=dtype, **options)
         _check_shapes(variables, module, weights, image_size)
-    prepare = functools.partial(normalize, mean=mean, std=std)
-    return from_flax(module, variables, name=name, image_size=image_size, normalize=prepare)
+    model = from_flax(
+        module,
+        variables,
+        name=name,
+        image_size=image_size,
+        normalize=functools.partial(normalize, mean=preprocessing.mean, std=preprocessing.std),
+    )
+    return dataclasses.replace(model, preprocessing=preprocessing)
 
 
 def _check_shapes(variables: Any, module: nn.Module, weights: Any, image_size: int) -> None:

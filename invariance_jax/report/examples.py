@@ -35,11 +35,16 @@ def transformed(
     Returns:
         float32 in [0, 1], in the order of `TRANSFORMS` and of their magnitudes.
     """
-    size, resize = config.image_size, config.resize_size
-    preprocess = augment.parse("none", size=size, resize=resize, field="config.data.resize_size")
+    preprocess = augment.parse(
+        "none",
+        size=config.image_size,
+        resize=config.resize_size,
+        interpolation=config.interpolation,
+        field="config.data.resize_size",
+    )
     canvas, height, width = data.to_canvas(example["image"], config.canvas_size)
     sides = {"height": jnp.asarray([height]), "width": jnp.asarray([width])}
-    (image,) = prepare(preprocess, {"canvas": jnp.asarray(canvas)[None], **sides})
+    (image,) = jax.jit(prepare)(preprocess, {"canvas": jnp.asarray(canvas)[None], **sides})
     # Rules may leave the range by a rounding error.
     return np.clip(_on_grid(image), 0, 1)
 

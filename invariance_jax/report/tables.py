@@ -150,13 +150,17 @@ def provenance(runs: Sequence[Run]) -> Table:
         "model": [run.row.model for run in runs],
         "training": [run.row.training for run in runs],
         "dataset": [f"{each['dataset']} ({each['split']})" for each in said],
+        "images are": [each.get("preprocessing", "") for each in said],
         "versions": [", ".join(map(" ".join, each)) for each in versions],
         "seed": [str(run.network.seed) for run in runs],
         "steps": [f"{run.steps:,}" for run in runs],
         "images": [f"{run.data.sizes['image']:,}" for run in runs],
         "parameters": [run.network.parameters[:12] for run in runs],
     }
-    return Table(columns, left=4)
+    # Results of earlier versions do not say it.
+    if not any(columns["images are"]):
+        del columns["images are"]
+    return Table(columns, left=len(columns) - 4)
 
 
 def _labels(table: xr.Dataset) -> dict[str, list[str]]:

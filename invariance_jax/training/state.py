@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from invariance_jax.augment.learned import COLLECTION
-from invariance_jax.models import init_variables
+from invariance_jax.models import init_variables, options_of_drawing
 
 
 @jax.tree_util.register_dataclass
@@ -76,7 +76,13 @@ def init_state(
     if variables is None:
         # The model is static and compared by its fields: one program for all runs of an
         # architecture, as drawing compiles slowly. The optimizer has no such identity.
-        draw = jax.jit(_drawn, static_argnames=("model", "image_size"), out_shardings=where)
+        draw = jax.jit(
+            _drawn,
+            static_argnames=("model", "image_size"),
+            out_shardings=where,
+            # Within another program, as that of the shapes, there can be none.
+            compiler_options=options_of_drawing() if shardings else None,
+        )
         variables = draw(model, key, augmentation, image_size=image_size)
     else:
         variables = jax.device_put(_with(variables, augmentation), where)

@@ -169,3 +169,39 @@ def test_weights_of_another_network_are_not_measured(file, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "config.model.weights: weights do not fit model 'resnet8'" in error
     assert error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_images_are_prepared_as_a_file_beside_the_weights_says(file, tmp_path, capsys):
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    weights = hub / "model.safetensors"
+    weights.write_bytes(file.read_bytes())
+    wanted = {"input_size": [3, 8, 8], "crop_pct": 0.8, "interpolation": "bicubic"}
+    colours = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    (hub / "config.json").write_text(json.dumps({"pretrained_cfg": wanted | colours}))
+    config = pathlib.Path(DIGITS.removeprefix("--config=")).with_name("evaluate.py")
+    sizes = [each for each in SMALL if "_size=8" not in each or "batch" in each]
+    flags = [f"--config={config}:vit_mu8,{weights}", "--config.data.name=digits", *sizes]
+    one = ["--config.eval.measurements=('invariance',)", "--config.eval.local_equivariance=()"]
+    flags += [*one, "--config.eval.test_time=()"]
+    assert main(["evaluate", *flags, f"--workdir={tmp_path / 'a'}"]) == 0
+    said = (
+        "shorter side to 10 pixels, bicubic, centre of 8, mean 0.5 0.5 0.5, standard deviation "
+        "0.5 0.5 0.5 (config.json beside the weights)"
+    )
+    assert f"images: {said}" in capsys.readouterr().out
+    name = "invariance/vit_mu8_weights_model_safetensors_seed0.nc"
+    found = results.read(tmp_path / "a" / name)
+    assert found.attrs["preprocessing"] == said
+    stored = json.loads(found.attrs["config"])["data"]
+    assert (stored["interpolation"], stored["resize_size"]) == ("bicubic", 10)
+
+    # A flag knows better, and is said to.
+    flags += ["--config.data.interpolation=bilinear", f"--workdir={tmp_path / 'b'}"]
+    assert main(["evaluate", *flags]) == 0
+    assert "beside the weights; interpolation as given)" in capsys.readouterr().out
+    other = results.read(tmp_path / "b" / name)
+    assert np.abs(other.transformed_cosine - found.transformed_cosine).max() > 1e-4
+
+    assert main(["report", str(tmp_path / "a"), f"--output={tmp_path / 'page'}"]) == 0
+    assert said in (tmp_path / "page" / "report.html").read_text()

@@ -1,5 +1,6 @@
 """One view of every model: Flax networks, functions in the program, functions on the host."""
 
+import functools
 import re
 
 import flax.linen as nn
@@ -63,7 +64,9 @@ def test_without_a_file_the_parameters_are_drawn_from_the_seed():
     assert model.num_classes == 5
     draw = jax.jit(models.init_variables, static_argnames=("model", "image_size"))
     drawn = draw(models.create("vit_mu8", 5), jax.random.key(3), image_size=8)
-    jax.tree.map(np.testing.assert_array_equal, model.variables, drawn)
+    # Compiled with other options: rounding differs.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-8)
+    jax.tree.map(close, model.variables, drawn)
 
     class Scale(nn.Module):
         @nn.compact

@@ -14,7 +14,8 @@ from invariance_jax.transforms import resize
 # (canvas height, width, output): enlarge, equal, shrink, shrink by no whole number, not square.
 SIZES = [(64, 64, 64), (24, 40, 48), (120, 120, 50), (96, 64, 40)]
 
-dense = jax.jit(resize.Axis.dense, static_argnums=(1, 2))
+dense = jax.jit(resize.Axis.dense, static_argnums=(1, 2, 3))
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def axis(start, length, cut, visible, flip=False):
@@ -56,12 +57,14 @@ def test_same_size_is_the_identity():
     np.testing.assert_array_equal(weights(0, 6, 6, 6), np.eye(6))
 
 
+@pytest.mark.parametrize("interpolation", FILTERS)
 @pytest.mark.parametrize(("side", "size"), [(64, 20), (20, 64), (33, 32)])
-def test_equals_pillow(side, size):
+def test_equals_pillow(side, size, interpolation):
     pixels = np.random.default_rng(0).random((side, side)).astype(np.float32)
     # Pillow's mode F works in floating point: no rounding hides an error.
-    expected = np.asarray(Image.fromarray(pixels).resize((size,) * 2, Image.Resampling.BILINEAR))
-    matrix = np.asarray(weights(0, side, size, side))
+    expected = np.asarray(Image.fromarray(pixels).resize((size,) * 2, FILTERS[interpolation]))
+    whole = (0, side)
+    matrix = np.asarray(dense(axis(0, side, whole, whole), size, side, interpolation))
     np.testing.assert_allclose(matrix @ pixels @ matrix.T, expected, atol=1e-5)
 
 
@@ -101,15 +104,44 @@ def test_a_box_without_any_source_pixel_is_black_with_finite_gradient():
         assert value == 0 and jnp.isfinite(gradient)
 
 
-@pytest.mark.parametrize(("height", "width", "size"), SIZES)
-def test_all_forms_give_the_same_image(height, width, size):
+def test_a_cubic_reaches_two_pixels_and_goes_below_zero():
+    # Half a pixel to the right of the second of six pixels, at no change of scale.
+    whole = (0, 6)
+    (row,) = dense(axis(1.5, 1, whole, whole), 1, 6, "bicubic")
+    np.testing.assert_allclose(row, [-0.0625, 0.5625, 0.5625, -0.0625, 0, 0], atol=1e-6)
+    # What lies outside the cut does not count, and the rest is normalised.
+    (row,) = dense(axis(1.5, 1, (1, 6), whole), 1, 6, "bicubic")
+    np.testing.assert_allclose(row * 17, [0, 9, 9, -1, 0, 0], atol=1e-5)
+    # What lies in the cut and off the canvas counts, as black.
+    (row,) = dense(axis(-0.5, 1, (-9, 9), (-9, 9)), 1, 6, "bicubic")
+    np.testing.assert_allclose(row, [0.5625, -0.0625, 0, 0, 0, 0], atol=1e-6)
+
+
+def test_black_and_white_are_the_ends():
+    canvas = np.zeros((16, 16, 3), np.uint8)
+    canvas[:, 8:] = 255
+    whole = (0, 16)
+    both = axis(0, 16, whole, whole), axis(0, 16, whole, whole)
+    for form in (resize.resize_box_banded, resize.resize_box_fast, resize.resize_box_dense):
+        image = form(jnp.asarray(canvas), *both, size=40, interpolation="bicubic")
+        assert image.min() == 0 and image.max() == 1
+        assert image[0, 20, 0] > image[0, 19, 0]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "interpolation"),
+    [(*each, "bilinear") for each in SIZES] + [(96, 64, 40, "bicubic")],
+)
+def test_all_forms_give_the_same_image(height, width, size, interpolation):
     canvas = jnp.asarray(canvas_of(height, width))
     forms = (resize.resize_box_banded, resize.resize_box_fast, resize.resize_box_dense)
 
     @jax.jit
     def all_forms(*axes):
         return [
-            jax.vmap(functools.partial(form, size=size), (None, 0, 0))(canvas, *axes)
+            jax.vmap(functools.partial(form, size=size, interpolation=interpolation), (None, 0, 0))(
+                canvas, *axes
+            )
             for form in forms
         ]
 
