@@ -8,6 +8,7 @@ from invariance_jax.data.batches import (
 )
 from invariance_jax.data.decode import BadImage, BadImageCounter, decode, to_canvas
 from invariance_jax.data.folder import FolderSource
+from invariance_jax.data.imagenet import with_imagenet_labels
 from invariance_jax.data.sources import (
     FOLDER,
     ArraySource,

@@ -1,5 +1,6 @@
 """Images as people have them: files in folders, with a folder for each class or without classes."""
 
+import csv
 import os
 import pathlib
 import re
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32
 
+from invariance_jax import files
 from invariance_jax.data.sources import NO_LABEL, DataError, Example, local_folder, resolve
 from invariance_jax.errors import UserError
 
@@ -26,41 +28,54 @@ class FolderSource:
     If all subfolders are among `train`, `validation` (or `val`) and `test`, or two of them are,
     they are the splits, and each is such a folder with the classes of the first. Otherwise the one
     split is called `all`.
+
+    A table may stand for the folder: a `.csv` file with a column `file` (paths from the table's
+    folder on) and, if they are known, `label` and `split`. Labels that are all whole numbers are
+    the classes' own; others are names, and classes are their sorted order.
     """
 
     def __init__(self, path: str | os.PathLike[str], split: str = "all") -> None:
         """Lists the files; none is opened.
 
         Args:
-            path: The folder.
+            path: The folder, or the table.
             split: In TFDS notation; `all` is every image.
 
         Raises:
             UserError: There is no such folder, it holds no image, some of its images have a class
-                and others have none, or splits differ in their classes.
+                and others have none, splits differ in their classes, or the table cannot be read.
             SplitError: There is no such split.
         """
-        self._root = local_folder(path, "the image folder")
-        folders = _split_folders(self._root)
-        # Those of the first split that has any, so that a label means the same in all splits.
-        self.class_names = tuple(next(filter(None, map(_subfolders, folders.values())), ()))
-        # A split that is not asked for may hold a million files.
-        asked = [name for name in folders if re.search(rf"\b({name}|all)\b", split)] or folders
-        listed = {name: _listed(self._root, folders[name], self.class_names) for name in asked}
+        if os.fspath(path).endswith(".csv"):
+            table = files.local_path(path, "the table of images")
+            self._root, self.name = table.parent, table.stem
+            self.class_names, listed = _read_table(table)
+        else:
+            self._root = local_folder(path, "the image folder")
+            self.name = self._root.resolve().name
+            folders = _split_folders(self._root)
+            # Those of the first split that has any, so that a label means the same in all splits.
+            self.class_names = tuple(next(filter(None, map(_subfolders, folders.values())), ()))
+            # A split that is not asked for may hold a million files.
+            asked = [name for name in folders if re.search(rf"\b({name}|all)\b", split)]
+            listed = {
+                name: _listed(self._root, folders[name], self.class_names)
+                for name in asked or folders
+            }
         if not any(listed.values()):
             raise UserError(
                 f"the image folder {str(path)!r} holds no image; expected files as x.jpg, x.png, "
                 "x.webp, x.tif, x.bmp, x.gif or x.ppm"
             )
-        spans = resolve(split, {name: [len(files)] for name, files in listed.items()})
-        files = [
+        spans = resolve(split, {name: [len(found)] for name, found in listed.items()})
+        chosen = [
             each
             for span in spans
             for each in listed[span.split][span.positions.start : span.positions.stop]
         ]
-        self._names = [name for name, _ in files]
-        self._labels = np.array([label for _, label in files], np.int32)
-        self.name, self.split = self._root.resolve().name, split
+        self._names = [name for name, _ in chosen]
+        self._labels = np.array([label for _, label in chosen], np.int32)
+        self.split = split
         self.num_classes = len(self.class_names)
         labelled = self._labels != NO_LABEL
         self.has_labels = bool(labelled.all())
@@ -91,6 +106,37 @@ class FolderSource:
     def names(self) -> list[str]:
         """The path of every image, from the folder on."""
         return list(self._names)
+
+
+def _read_table(
+    path: pathlib.Path,
+) -> tuple[tuple[str, ...], dict[str, list[tuple[str, int]]]]:
+    """The classes, and of each split path and label of every image, in the table's order."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError(f"the table of images {str(path)!r} cannot be read: {error}") from error
+    for number, row in enumerate(rows, 2):
+        if not row.get("file") or None in row:
+            raise UserError(
+                f"the table of images {str(path)!r}, line {number}: expected columns file, label "
+                f"and split, the latter two if known; found {row}"
+            )
+    labels = [row.get("label") or "" for row in rows]
+    known = set(labels) - {""}
+    if known and all(label.isdecimal() and len(label) < 7 for label in known):
+        numbers = {label: int(label) for label in known}
+        names = tuple(map(str, range(max(numbers.values()) + 1)))
+    else:
+        names = tuple(sorted(known))
+        numbers = {name: number for number, name in enumerate(names)}
+    listed: dict[str, list[tuple[str, int]]] = {}
+    for row, label in zip(rows, labels, strict=True):
+        split = row.get("split") or "all"
+        image = (row["file"], numbers.get(label, NO_LABEL))
+        listed.setdefault(_SPLITS.get(split, split), []).append(image)
+    return names, listed
 
 
 def _subfolders(folder: pathlib.Path) -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -16,6 +17,7 @@ from invariance_jax.data import (
     SplitError,
     batches_at,
     load_source,
+    with_imagenet_labels,
 )
 from invariance_jax.errors import UserError
 
@@ -188,3 +190,54 @@ def test_a_file_that_vanished_is_named(photos):
     shutil.rmtree(source._root / "cat")
     with pytest.raises(DataError, match=r"^cannot read .*cat/b.png: No such file"):
         source[1]
+
+
+def test_a_table_of_images(photos, image_pixels):
+    root = photos("b/2.png", "1.png", "c.png")
+    table = root / "set.csv"
+    table.write_text("label,file,split\ndog,b/2.png,val\ncat,1.png,train\ndog,c.png,train\n")
+    source = load_source("folder", "train", data_dir=str(table))
+    assert (source.name, source.class_names, source.has_labels) == ("set", ("cat", "dog"), True)
+    assert source.names() == ["1.png", "c.png"] and source.labels().tolist() == [0, 1]
+    np.testing.assert_array_equal(pixels(source, 1), image_pixels(2))
+    assert FolderSource(table, "validation")[0]["label"] == 1
+
+    # Numbers are the classes' own, and none is needed.
+    table.write_text("file,label\nc.png,3\n1.png,01\n")
+    source = FolderSource(table)
+    assert source.labels().tolist() == [3, 1] and source.num_classes == 4
+    table.write_text("file\nc.png\n")
+    source = FolderSource(table)
+    assert not source.has_labels and source.labels().tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na.png,1\n", "line 2: expected columns file, label and split"),
+        ("file,label\na.png,1,2\n", "line 2: expected columns file, label and split"),
+        ("file\n", "holds no image"),
+        ("file,label\na.png,x\nb.png,\n", "holds images with a class and without"),
+    ],
+)
+def test_mistakes_in_a_table(text, message, tmp_path):
+    table = tmp_path / "set.csv"
+    table.write_text(text)
+    with pytest.raises(UserError, match=re.escape(message)):
+        FolderSource(table)
+    with pytest.raises(UserError, match="cannot be read"):
+        FolderSource(tmp_path / "none.csv")
+
+
+def test_folders_called_by_wnids_have_imagenets_labels(photos):
+    root = photos("n15075141/a.png", "n01443537/b.png")
+    source = FolderSource(root)
+    assert source.labels().tolist() == [0, 1]
+    found = with_imagenet_labels(source, 1000)
+    assert isinstance(found, Source) and found.names() == source.names()
+    # The second and the last class.
+    assert found.labels().tolist() == [each["label"] for each in map(found.__getitem__, (0, 1))]
+    assert found.labels().tolist() == [1, 999] and found.num_classes == 1000
+    assert found.class_names[0] == "n01440764" and found[1]["name"] == source[1]["name"]
+    assert with_imagenet_labels(source, 2) is source
+    assert with_imagenet_labels(FolderSource(photos("dog/a.png")), 1000).num_classes == 3

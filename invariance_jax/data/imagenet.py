@@ -1,0 +1,64 @@
+"""ImageNet's 1000 classes: folders that are called by their wnids have its labels."""
+
+import csv
+import functools
+from importlib import resources
+
+import numpy as np
+from jaxtyping import Int32
+
+from invariance_jax.data.sources import Example, Source
+
+
+@functools.cache
+def nouns() -> tuple[dict[str, str], ...]:
+    """Reads the nouns of WordNet 3.0 above ImageNet's classes (made by benchmarks/make_wordnet.py).
+
+    Returns:
+        One row a synset: "synset" (its id, a class's wnid), "name", "hypernyms", "label" (0 to 999;
+        empty for what is no class) and "first_sense".
+    """
+    file = resources.files("invariance_jax.data") / "wordnet/wordnet.csv"
+    return tuple(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
+def with_imagenet_labels(source: Source, num_classes: int | None) -> Source:
+    """Gives images the labels that a network of ImageNet's classes knows.
+
+    Args:
+        source: Images.
+        num_classes: Of the network.
+
+    Returns:
+        The same images with ImageNet's labels, if the network has as many classes and the source's
+        are some of them, by wnid; the source itself otherwise.
+    """
+    labels = {row["synset"]: int(row["label"]) for row in nouns() if row["label"]}
+    known = source.has_labels and set(source.class_names) <= labels.keys()
+    if not known or num_classes != len(labels) or source.num_classes == len(labels):
+        return source
+    return _Relabelled(source, labels)
+
+
+class _Relabelled:
+    """Images of another source with ImageNet's labels."""
+
+    def __init__(self, source: Source, labels: dict[str, int]) -> None:
+        self._source = source
+        self._new = np.array([labels[name] for name in source.class_names], np.int32)
+        self.name, self.split, self.has_labels = source.name, source.split, True
+        self.class_names = tuple(sorted(labels, key=labels.__getitem__))
+        self.num_classes = len(self.class_names)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._source[index]
+        return Example(**{**example, "label": int(self._new[example["label"]])})
+
+    def labels(self) -> Int32[np.ndarray, " image"]:
+        return self._new[self._source.labels()]
+
+    def names(self) -> list[str]:
+        return self._source.names()
