@@ -16,6 +16,7 @@ from invariance_jax.evaluation.evaluate import evaluate
 from invariance_jax.evaluation.measurement import Measurement, normalization
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.fields import differences
+from invariance_jax.models import is_foreign
 from invariance_jax.training import workdir
 
 _USAGE = """\
@@ -87,7 +88,7 @@ def measure(
         values, config = parsed.flags, parsing.required(parsed, "config", "FILE")
         if stored:
             _check_same_training(folder, stored, config)
-        elif not (config.model.weights or values.untrained):
+        elif not (config.model.weights or values.untrained or is_foreign(config.model.name)):
             raise UserError(
                 "config.model.weights is empty, so that there is nothing to measure; give a file "
                 "of weights, or --untrained, or leave --config out to measure the run in --workdir"
@@ -97,8 +98,12 @@ def measure(
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
         if not trained:
             model, steps, seconds = initial(config, split_field), 0, 0.0
-            if config.model.weights:
+            if config.model.weights or is_foreign(config.model.name):
                 distributed.say(f"images: {model.preprocessing}")
+            if model.runs_on:
+                distributed.say(f"{model.name} runs in {model.runs_on}")
+            if is_foreign(config.model.name) and not config.model.weights:
+                config = config.with_values(model={"weights": "as published"})
         else:
             found = workdir.load_run(folder, best=values.checkpoint == "best")
             kind, options = spec.parse(config.model.name)
@@ -138,7 +143,7 @@ def initial(config: ExperimentConfig, split_field: str = "eval.split") -> models
         UserError: The weights or the data set cannot be read, or do not fit.
     """
     file, classes = config.model.weights, None
-    if not file:
+    if not file and not is_foreign(config.model.name):
         section, field = split_field.split(".")
         split = getattr(getattr(config, section), field)
         classes = data.from_config(config.data, split, split_field).num_classes

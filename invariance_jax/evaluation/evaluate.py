@@ -57,7 +57,7 @@ def evaluate(
     Raises:
         UserError: A result file holds another measurement, a field is wrong, or as `Driver.run`.
     """
-    fingerprint = results.fingerprint(devices.to_host(model.variables))
+    fingerprint = model.fingerprint or results.fingerprint(devices.to_host(model.variables))
     common = {**attributes, "dataset": config.data.name, "parameters_sha256": fingerprint}
     wanted = measurements
     if wanted is None:
@@ -161,6 +161,8 @@ def _left_out(measurement: Measurement, model: Model, source: data.Source) -> st
     """Why something cannot be measured; empty if it can."""
     if measurement.needs_scores and model.num_classes is None:
         return f"{model.name} gives no scores"
+    if measurement.needs_derivatives and not model.differentiable:
+        return f"{model.name} runs on {model.runs_on}, where JAX cannot differentiate it"
     if measurement.needs_labels and not source.has_labels:
         return f"{source.name} {source.split} has no labels"
     if measurement.needs_labels and model.num_classes != source.num_classes:

@@ -44,6 +44,7 @@ class LocalEquivariance(Measurement):
     features: Sequence[str] = ()
 
     name = "local_equivariance"
+    needs_derivatives = True
 
     @classmethod
     def from_config(cls, config: ExperimentConfig) -> Self:

@@ -100,6 +100,7 @@ class Measurement(abc.ABC):
         name: Its name: that of the folder of its results.
         needs_labels: Whether it is left out where images have no labels.
         needs_scores: Whether it is left out where the network does not classify.
+        needs_derivatives: Whether it is left out where JAX cannot differentiate the network.
         split_field: The config's field that says on which images, without "config.".
         least_images: How many images it takes.
         together: How many images are a group, and measured as one; see `GroupMeasurement`.
@@ -110,6 +111,7 @@ class Measurement(abc.ABC):
     name: str
     needs_labels: bool = False
     needs_scores: bool = False
+    needs_derivatives: bool = False
     split_field: str = "eval.split"
     least_images: int = 1
     together: int = 1

@@ -1,5 +1,6 @@
 """Networks in Flax Linen, the weights of torchvision and timm for them, and any other function."""
 
+from invariance_jax.models.foreign import is_foreign, load_foreign
 from invariance_jax.models.model import (
     Model,
     from_flax,

@@ -45,6 +45,9 @@ class Model:
         num_classes: Length of the logits; None for a model without.
         image_size: Side of the images that it was made for, pixels; None for any.
         preprocessing: How photos become its images; None if nobody said.
+        fingerprint: What tells its parameters from others', where they are not in `variables`.
+        differentiable: Whether JAX can differentiate it.
+        runs_on: What it runs on, where that is not JAX; empty otherwise.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Model:
     num_classes: int | None
     image_size: int | None
     preprocessing: Preprocessing | None = None
+    fingerprint: str = ""
+    differentiable: bool = True
+    runs_on: str = ""
 
     def __call__(self, images: Images) -> Float[Array, "n d"]:
         """Embeds images; compiled once for each shape of them.
@@ -104,6 +110,18 @@ def from_flax(
     )
 
 
+def normalizer(preprocessing: Preprocessing) -> Callable[[Images], Array]:
+    """Makes the function from images in [0, 1] to what a network takes.
+
+    Args:
+        preprocessing: Of the network.
+
+    Returns:
+        The function.
+    """
+    return functools.partial(normalize, mean=preprocessing.mean, std=preprocessing.std)
+
+
 def init_variables(model: nn.Module, key: PRNGKeyArray, image_size: int) -> dict[str, Any]:
     """Draws a network's parameters.
 
@@ -147,7 +165,8 @@ def load_model(
     """Makes a model of a network's name and a file of its weights.
 
     Args:
-        name: One of `names()`, with options: `resnet18(stem='cifar')`.
+        name: One of `names()`, with options: `resnet18(stem='cifar')`; or `timm:NAME`,
+            `torchvision:NAME` or `FILE.py:FUNCTION`, which run on the host (`load_foreign`).
         weights: A `.safetensors` or `.npz` file with torchvision's or timm's names; None to draw
             the parameters, as training with this seed would begin.
         image_size: Side of the images, pixels; None for what the weights want.
@@ -168,9 +187,13 @@ def load_model(
         UserError: No such network or option, or the file cannot be read, or holds another network,
             number of classes or image size.
     """
-    kind, options = spec.parse(name)
     given = {"image_size": image_size, "resize_size": resize_size, "interpolation": interpolation}
     given = given | {"mean": mean, "std": std}
+    if ":" in name:
+        from invariance_jax.models.foreign import load_foreign
+
+        return load_foreign(name, weights, **given)
+    kind, options = spec.parse(name)
     preprocessing = preprocessing_of(kind, weights or "").replaced(**given)
     image_size = preprocessing.image_size
     if weights is None:
@@ -194,7 +217,7 @@ def load_model(
         variables,
         name=name,
         image_size=image_size,
-        normalize=functools.partial(normalize, mean=preprocessing.mean, std=preprocessing.std),
+        normalize=normalizer(preprocessing),
     )
     return dataclasses.replace(model, preprocessing=preprocessing)
 
@@ -245,7 +268,7 @@ def from_function(
     name = name or getattr(function, "__name__", type(function).__name__)
 
     def embed(images: Images) -> Float[Array, "n d"]:
-        host = not _can_be_traced(function, images.shape[1:]) if on_host is None else on_host
+        host = not can_be_traced(function, images.shape[1:]) if on_host is None else on_host
         return (_embed_on_host if host else _embed_in_program)(function, name, images)
 
     if image_size is not None:
@@ -261,8 +284,16 @@ def from_function(
     )
 
 
-def _can_be_traced(function: Callable[[Any], Any], shape: tuple[int, ...]) -> bool:
-    """Whether JAX can compile a function; one that fails otherwise will do so on the host."""
+def can_be_traced(function: Callable[[Any], Any], shape: tuple[int, ...]) -> bool:
+    """Whether JAX can compile a function; one that fails otherwise will do so on the host.
+
+    Args:
+        function: From images to vectors.
+        shape: Of one image.
+
+    Returns:
+        Whether it can.
+    """
     try:
         jax.eval_shape(function, jax.ShapeDtypeStruct((2, *shape), jnp.float32))
     except Exception:  # numpy, PyTorch and users refuse a tracer in many ways

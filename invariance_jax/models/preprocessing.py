@@ -108,8 +108,11 @@ def preprocessing_of(name: str, weights: str | os.PathLike[str] = "") -> Preproc
         >>> preprocessing_of("vit_base_patch16_224.augreg_in21k").mean
         (0.5, 0.5, 0.5)
     """
+    library, _, published = name.partition(":")
+    if not weights and library in _LIBRARIES and published:
+        return _LIBRARIES[library](published)
     path = files.local_path(weights, "weights") if weights else None
-    kind = name.partition("(")[0]
+    kind = name.rpartition(":")[2].partition("(")[0]
     names = [kind]
     if path is not None:
         folder = path if path.is_dir() else path.parent
@@ -186,6 +189,35 @@ def _of_hugging_face(found: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def _asked_timm(name: str) -> Preprocessing:
+    try:
+        import timm
+
+        cfg = timm.get_pretrained_cfg(name)
+    except (ImportError, RuntimeError):  # loading the network says what is wrong
+        return Preprocessing()
+    values = _of_timm(cfg.to_dict()) if cfg else None
+    return Preprocessing(**values, source="timm") if values else Preprocessing()
+
+
+def _asked_torchvision(name: str) -> Preprocessing:
+    try:
+        import torchvision
+
+        images = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    except (ImportError, ValueError):
+        return Preprocessing()
+    return Preprocessing(
+        image_size=images.crop_size[0],
+        resize_size=images.resize_size[0],
+        interpolation=images.interpolation.value,
+        mean=_colour(images.mean),
+        std=_colour(images.std),
+        source="torchvision",
+    )
+
+
+_LIBRARIES = {"timm": _asked_timm, "torchvision": _asked_torchvision}
 _FILES = {"config.json": _of_timm, "preprocessor_config.json": _of_hugging_face}
 
 

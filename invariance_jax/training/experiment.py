@@ -260,6 +260,11 @@ def make(
 
 def _make_model(config: ExperimentConfig, num_classes: int) -> nn.Module:
     try:
+        if models.is_foreign(config.model.name):
+            raise UserError(
+                f"{config.model.name!r} runs on the host and can be measured, not trained; "
+                f"expected one of: {', '.join(models.names())}"
+            )
         name, options = spec.parse(config.model.name)
         return models.create(
             name,
