@@ -17,7 +17,7 @@ MODULES = sorted(
 )
 
 
-@pytest.mark.parametrize("page", ["library", "factors"])
+@pytest.mark.parametrize("page", ["library", "factors", "your_model"])
 def test_pages_for_notebooks_run(page):
     found = doctest.testfile(str(DOCS / f"{page}.md"), module_relative=False)
     assert found.attempted > 10 and not found.failed
