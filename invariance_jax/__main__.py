@@ -19,6 +19,7 @@ usage: invariance-jax COMMAND [--flag=value ...]
   prepare      prepare ImageNet or another data set, once, with TensorFlow
   plan         estimate memory, speed and communication on TPUs that are not here
   train        train one config, or go on with it
+  ablate       train the runs of a sweep that can share one program and one input
   evaluate     measure accuracy and invariance of a trained run
   search       find what varies within each class, as a model sees it
   factors      rank what a search found; alignment with invariance, WordNet, foreground
@@ -30,11 +31,11 @@ usage: invariance-jax COMMAND [--flag=value ...]
 """
 
 _COMMANDS = (
-    *("quickstart", "prepare", "plan", "train", "evaluate", "search"),
+    *("quickstart", "prepare", "plan", "train", "ablate", "evaluate", "search"),
     *("factors", "compare", "report", "export"),
 )
 # Only training saves when SIGTERM comes to one of several processes; the others simply end.
-_TRAINING = ("train", "quickstart")
+_TRAINING = ("train", "ablate", "quickstart")
 # A wrong flag, field or path; the same as a shell's own usage errors.
 _USER_ERROR = 2
 _FAILED = 1

@@ -120,6 +120,9 @@ class DataConfig(Section):
     """Which images of each class that share is."""
     skip_bad_images: bool = training(False)
     """Whether training goes on with the next image where one cannot be decoded."""
+    shuffle_seed: Whole | None = training(None, ge=0)
+    """Of the order of training images; None for the run's `seed`. Runs that share a program
+    (`ablate`) have one order."""
 
 
 class AugmentConfig(Section):
@@ -285,6 +288,9 @@ class MeshConfig(Section):
     parameters: Literal["replicated", "fsdp", "tensor"] = execution("replicated")
     """"replicated"; "fsdp", each array divided over the data axis; or "tensor", the blocks of a
     vision transformer divided over the model axis."""
+    run: Whole = execution(0, ge=0)
+    """Groups of devices that runs which share a program (`ablate`) are divided over; 0 to choose by
+    the numbers of devices and runs."""
     peak_flops: float = execution(0.0, ge=0)
     """What one device can do at best in bfloat16, multiplications and additions per second, of
     which utilisation is a share; 0 to look it up by the device's name."""
@@ -294,7 +300,7 @@ class ExperimentConfig(Section):
     """One experiment, as `configs/*.py` define it."""
 
     seed: Whole = training(0, ge=0)
-    """Of parameters, shuffling and augmentation."""
+    """Of parameters, augmentation and, without `data.shuffle_seed`, the order of images."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -319,6 +325,11 @@ class ExperimentConfig(Section):
         if self.model.weights:
             return WEIGHTS_LABEL + pathlib.Path(self.model.weights).name
         return "untrained"
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the order of training images."""
+        return self.seed if self.data.shuffle_seed is None else self.data.shuffle_seed
 
     def to_json(self) -> str:
         """The config as JSON text with sorted keys."""

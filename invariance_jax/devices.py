@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from invariance_jax.errors import UserError
 
-DATA_AXIS, MODEL_AXIS = "data", "model"
+DATA_AXIS, MODEL_AXIS, RUN_AXIS = "data", "model", "run"
 
 
 def make_mesh(data: int = 0, model: int = 1, available: Sequence[jax.Device] | None = None) -> Mesh:
@@ -46,6 +47,76 @@ def make_mesh(data: int = 0, model: int = 1, available: Sequence[jax.Device] | N
         devices=available[: count * model],
         axis_types=(AxisType.Auto, AxisType.Auto),
     )
+
+
+def make_mesh_of_runs(
+    count: int, run: int = 0, data: int = 0, available: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Makes a mesh whose first axis, `run`, divides runs that share a program.
+
+    Args:
+        count: How many runs there are.
+        run: Groups of devices among which they are divided, in turns where there are more runs; 0
+            for as many as leave fewest devices without a run, and of these the most.
+        data: How many parts each group divides its batch into; 0 for as many as there are devices.
+        available: The devices to choose from; those at hand by default.
+
+    Returns:
+        The mesh, over the first `run * data` devices; its axis `model` is 1 long.
+
+    Raises:
+        UserError: There are fewer devices.
+    """
+    available = jax.devices() if available is None else available
+    most = len(available) // max(data, 1)
+    if not run:
+        groups = [each for each in range(1, min(count, most) + 1) if most % each == 0]
+        run = min(groups or [1], key=lambda each: (-(-count // each) * each, -each))
+    data = data or len(available) // run
+    if not 0 < run * data <= len(available):
+        raise UserError(
+            f"config.mesh.run is {run} and config.mesh.data {data or 1}; expected at most "
+            f"{len(available)} devices in all, the number here"
+        )
+    return jax.make_mesh(
+        (run, data, 1),
+        (RUN_AXIS, DATA_AXIS, MODEL_AXIS),
+        devices=available[: run * data],
+        axis_types=(AxisType.Auto,) * 3,
+    )
+
+
+def part_of_input(mesh: Mesh) -> tuple[int, int]:
+    """Says which part of every batch this process reads: what its own devices hold.
+
+    Args:
+        mesh: The devices of all processes.
+
+    Returns:
+        Which of how many equal consecutive parts. Processes whose devices hold the same images, as
+        groups of `run` do, read the same part.
+    """
+    axis = mesh.axis_names.index(DATA_AXIS)
+    mine = sorted(
+        {
+            place[axis]
+            for place, device in np.ndenumerate(mesh.devices)
+            if device.process_index == jax.process_index()
+        }
+    )
+    return mine[0] // len(mine), mesh.shape[DATA_AXIS] // len(mine)
+
+
+def by_run(mesh: Mesh) -> NamedSharding:
+    """The leading axis, of runs, is spread over the groups of devices.
+
+    Args:
+        mesh: The devices.
+
+    Returns:
+        The sharding.
+    """
+    return NamedSharding(mesh, PartitionSpec(RUN_AXIS))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -4,8 +4,9 @@
     launch/sweep.py configs/sweeps/digits.py --root=workdirs/digits --jobs=2
 
 Started again it skips what is finished and goes on with the rest. Runs that failed are reported
-and wait for --retry. When all are finished, ROOT/report.html compares them. `make install` first,
-and use that environment's Python.
+and wait for --retry. When all are finished, ROOT/report.html compares them. With --fused, runs that
+can share a program and its input are trained by one process. `make install` first, and use that
+environment's Python.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from invariance_jax import progress, signals
 from invariance_jax.commands import sweep as sweeps
@@ -54,6 +55,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--root", type=pathlib.Path, required=True, help="folder of all runs")
     add("--jobs", type=int, default=1, help="runs at once on this machine (default: 1)")
     add("--gpus_per_job", type=int, default=0, help="GPUs of each job (default: all it sees)")
+    add("--fused", action="store_true", help="train runs that can share a program as one process")
     add("--retry", action="store_true", help="run again what failed")
     add("--status", action="store_true", help="print the table and run nothing")
     add("--dry_run", action="store_true", help="print the commands and run nothing")
@@ -101,9 +103,80 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join([*lines, f"{len(runs)} runs: {total}"])
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run, or runs that are trained together.
+
+    Attributes:
+        runs: The runs.
+        training: The command that trains them together; empty for a run alone.
+        log: Where the output goes.
+    """
+
+    runs: tuple[Run, ...]
+    training: tuple[str, ...]
+    log: pathlib.Path
+
+    def commands(self) -> list[list[str]]:
+        """What is still to be run, in order; each is what follows `python -m invariance_jax`."""
+        if not self.training:
+            return self.runs[0].commands()
+        left = (run for run in self.runs if "--retry" in self.training or not run.failure())
+        return [] if all(run.is_trained() for run in left) else [list(self.training)]
+
+    def afterwards(self) -> list["Job"]:
+        """Runs that were trained together are evaluated each by itself, but those that failed."""
+        runs = [run for run in self.runs if self.training and not run.failure()]
+        return [alone(run) for run in runs]
+
+    def mark_failed(self, reason: str) -> None:
+        """Notes that a command failed; of runs that are trained together one may have said why.
+
+        Args:
+            reason: Why.
+        """
+        for run in self.runs:
+            if not (self.training and (run.is_trained() or run.failure())):
+                run.mark_failed(reason)
+
+
+def alone(run: Run) -> Job:
+    """The job of one run."""
+    return Job(runs=(run,), training=(), log=run.workdir / _LOG)
+
+
+def jobs_of(runs: Sequence[Run], values: argparse.Namespace) -> list[Job]:
+    """Divides a sweep into what is run as one.
+
+    Args:
+        runs: All its runs.
+        values: The flags.
+
+    Returns:
+        A job for each run; with --fused for each group of runs that can share a program, and for
+        each of the others, of which is said why they cannot.
+    """
+    if not values.fused:
+        return [alone(run) for run in runs]
+    groups, others = sweeps.grouped(runs)
+    for name, reason in others.items():
+        print(f"{name} is trained alone: {reason}", file=sys.stderr)
+    words = ("ablate", f"--config={values.sweep}", f"--root={values.root}")
+    retry = ("--retry",) if values.retry else ()
+    fused = [
+        Job(
+            runs=tuple(group),
+            training=(*words, f"--group={number}", *retry),
+            log=values.root / f"group{number}.log",
+        )
+        for number, group in enumerate(groups)
+    ]
+    return fused + [alone(run) for run in runs if run.name in others]
+
+
 @dataclasses.dataclass
 class Queue:
-    """Runs several runs at once, each with its share of the GPUs.
+    """Runs several jobs at once, each with its share of the GPUs.
 
     Attributes:
         jobs: How many at once.
@@ -135,27 +208,32 @@ class Queue:
             for process in self._running:
                 process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    def execute(self, run: Run) -> None:
-        """Runs what is left of a run; notes when it fails.
+    def execute(self, job: Job) -> list[Job]:
+        """Runs what is left of a job; notes what fails.
 
         Args:
-            run: The run.
+            job: The job.
+
+        Returns:
+            What is to be run then: of runs that were trained together, each by itself.
         """
         if self.received is not None:
-            return
+            return []
         slot = self._slots.get()
         try:
-            run.clear_failure()
-            run.workdir.mkdir(parents=True, exist_ok=True)
-            for command in run.commands():
-                code = self._one(program(command), run.workdir / _LOG, slot)
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            if not job.training:
+                job.runs[0].clear_failure()
+            for command in job.commands():
+                code = self._one(program(command), job.log, slot)
                 if self.received is not None or code in _STOPPED:
-                    return
+                    return []
                 if code:
-                    run.mark_failed(f"{command[0]} ended with code {code}: {_last_line(run)}")
-                    return
+                    job.mark_failed(f"{command[0]} ended with code {code}: {_last_line(job.log)}")
+                    break
         finally:
             self._slots.put(slot)
+        return job.afterwards()
 
     def _one(self, words: Sequence[str], log: pathlib.Path, slot: int) -> int:
         environment = dict(os.environ)
@@ -194,16 +272,17 @@ def _words(listed: str) -> list[str]:
     return [word.strip() for word in listed.split(",") if word.strip()]
 
 
-def _last_line(run: Run) -> str:
-    lines = (run.workdir / _LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+def _last_line(log: pathlib.Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     return next((line for line in reversed(lines) if line.strip()), "")
 
 
-def run_here(runs: Sequence[Run], values: argparse.Namespace) -> int:
+def run_here(runs: Sequence[Run], left: Sequence[Job], values: argparse.Namespace) -> int:
     """Runs a sweep on this machine.
 
     Args:
         runs: All its runs.
+        left: What is to be run.
         values: The flags.
 
     Returns:
@@ -228,11 +307,11 @@ def run_here(runs: Sequence[Run], values: argparse.Namespace) -> int:
             unit="steps",
         ) as bar,
     ):
-        waiting = {pool.submit(jobs.execute, run) for run in chosen}
+        waiting = {pool.submit(jobs.execute, job) for job in left}
         while waiting:
             done, waiting = concurrent.futures.wait(waiting, timeout=_POLL_SECONDS)
             for each in done:
-                each.result()
+                waiting |= {pool.submit(jobs.execute, job) for job in each.result()}
             now = sum(run.progress()[0] for run in chosen)
             bar.update(max(now - taken, 0))
             taken = max(now, taken)
@@ -254,6 +333,10 @@ def _wanted(values: argparse.Namespace) -> tuple[str, ...]:
     return ("waiting", "begun", "failed") if values.retry else ("waiting", "begun")
 
 
+def _is_left(job: Job, values: argparse.Namespace) -> bool:
+    return any(run.state() in _wanted(values) for run in job.runs)
+
+
 def report_command(runs: Sequence[Run], root: pathlib.Path) -> list[str]:
     """The command that compares all runs.
 
@@ -267,51 +350,62 @@ def report_command(runs: Sequence[Run], root: pathlib.Path) -> list[str]:
     return ["report", *(str(run.workdir) for run in runs), f"--output={root}"]
 
 
-def run_one(runs: Sequence[Run], number: str) -> int:
-    """Runs one run in the foreground, as every process of a SLURM task does.
+def everything(job: Job) -> Iterator[list[str]]:
+    """The commands of a job and of what follows, each made when those before it are done."""
+    yield from job.commands()
+    for each in job.afterwards():
+        yield from (command for command in each.commands() if command[0] != "train")
+
+
+def run_one(jobs: Sequence[Job], number: str) -> int:
+    """Runs one job in the foreground, as every process of a SLURM task does.
 
     Args:
-        runs: All runs.
+        jobs: All jobs.
         number: Which, or "array" for that of the SLURM array.
 
     Returns:
         The first code that is not 0.
 
     Raises:
-        UserError: There is no such run.
+        UserError: There is no such job.
     """
     text = os.environ.get("SLURM_ARRAY_TASK_ID", "") if number == "array" else number
-    if not text.isdecimal() or int(text) >= len(runs):
-        raise UserError(f"--run is {text!r}; expected a whole number, 0 to {len(runs) - 1}")
-    commands = runs[int(text)].commands()
-    for command in commands:
+    if not text.isdecimal() or int(text) >= len(jobs):
+        raise UserError(f"--run is {text!r}; expected a whole number, 0 to {len(jobs) - 1}")
+    failed = 0
+    for command in everything(jobs[int(text)]):
         process = subprocess.Popen(program(command))
         # SLURM signals every process; this one must outlive the one that saves.
         signal.signal(signal.SIGTERM, lambda got, _, process=process: process.send_signal(got))
         code = process.wait()
-        if code:
+        if code not in (0, _FAILED) or (code and command[0] != "ablate"):
             return code if code > 0 else _SIGNALED - code
-    return 0
+        # Of runs that are trained together the others are evaluated.
+        failed = failed or code
+    return failed
 
 
-def slurm_command(runs: Sequence[Run], values: argparse.Namespace) -> list[str]:
+def slurm_command(jobs: Sequence[Job], values: argparse.Namespace) -> list[str]:
     """The command that submits what is left as one SLURM array.
 
     Args:
-        runs: All runs.
+        jobs: All jobs.
         values: The flags.
 
     Returns:
         A call of launch/slurm.sh.
     """
-    numbers = [str(n) for n, run in enumerate(runs) if run.state() in _wanted(values)]
+    numbers = [str(n) for n, job in enumerate(jobs) if _is_left(job, values)]
+    fused = ["--fused", *(["--retry"] if values.retry else [])] if values.fused else []
     script = pathlib.Path(__file__).resolve()
     return [
         str(script.with_name("slurm.sh")),
         *shlex.split(values.slurm),
         f"--array={','.join(numbers)}%{values.jobs}",
         *(["--dry_run"] if values.dry_run else []),
-        *("--", sys.executable, str(script), values.sweep, f"--root={values.root}", "--run=array"),
+        *("--", sys.executable, str(script), values.sweep, f"--root={values.root}"),
+        *(*fused, "--run=array"),
     ]
 
 
@@ -327,9 +421,10 @@ def main(argv: Sequence[str]) -> int:
     values = parse(argv)
     try:
         runs = sweeps.expand(sweeps.load(values.sweep), values.root)
+        jobs = jobs_of(runs, values)
         if values.run is not None:
-            return run_one(runs, values.run)
-        left = [run for run in runs if run.state() in _wanted(values)]
+            return run_one(jobs, values.run)
+        left = [job for job in jobs if _is_left(job, values)]
     except UserError as error:
         print(f"launch/sweep.py: {error}", file=sys.stderr)
         return _USER_ERROR
@@ -340,14 +435,14 @@ def main(argv: Sequence[str]) -> int:
         if not left:
             print(table(runs))
             return 0
-        return subprocess.run(slurm_command(runs, values), check=False).returncode
+        return subprocess.run(slurm_command(jobs, values), check=False).returncode
     if values.dry_run:
-        for run in left:
-            for command in run.commands():
+        for job in left:
+            for command in everything(job):
                 print(shlex.join(program(command)))
         print(shlex.join(program(report_command(runs, values.root))))
         return 0
-    return run_here(runs, values)
+    return run_here(runs, left, values)
 
 
 if __name__ == "__main__":

@@ -17,19 +17,24 @@ from invariance_jax.spec import check_number
 
 Images = Float[Array, "batch height width channels"]
 Labels = Float[Array, "batch classes"]
+Others = tuple[Images, Labels] | None
 
 
 @runtime_checkable
 class Mixing(Protocol):
     """A random operation on a batch and its labels."""
 
-    def __call__(self, key: PRNGKeyArray, images: Images, labels: Labels) -> tuple[Images, Labels]:
+    def __call__(
+        self, key: PRNGKeyArray, images: Images, labels: Labels, others: Others = None
+    ) -> tuple[Images, Labels]:
         """Mixes one batch.
 
         Args:
             key: Random key.
             images: float32 [batch, height, width, channels].
             labels: One-hot, or any probabilities of classes, float32 [batch, classes].
+            others: Images and labels of all partners, where these are a device's part of a batch;
+                `partners` of what is given by default.
 
         Returns:
             Mixed images and labels, same shapes and dtypes.
@@ -52,30 +57,32 @@ def partners(values: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
     return jnp.roll(values, 1, axis=0)
 
 
-def mix(images: Images, labels: Labels, weight: Float[Array, ""]) -> tuple[Images, Labels]:
+def mix(
+    images: Images, labels: Labels, weight: Float[Array, ""], others: Others = None
+) -> tuple[Images, Labels]:
     """Mixes each image and its label with those of its partner.
 
     Args:
         images: float32 [batch, height, width, channels].
         labels: Probabilities of classes, float32 [batch, classes].
         weight: Share of the image itself, 0 to 1.
+        others: See `Mixing`.
 
     Returns:
         weight × image + (1 - weight) × partner, and the labels likewise.
     """
-    return (
-        weight * images + (1 - weight) * partners(images),
-        weight * labels + (1 - weight) * partners(labels),
-    )
+    shown, named = others or (partners(images), partners(labels))
+    return weight * images + (1 - weight) * shown, weight * labels + (1 - weight) * named
 
 
-def paste(images: Images, labels: Labels, box: Box) -> tuple[Images, Labels]:
+def paste(images: Images, labels: Labels, box: Box, others: Others = None) -> tuple[Images, Labels]:
     """Pastes a rectangle of each image's partner into it, at the same place.
 
     Args:
         images: float32 [batch, height, width, channels].
         labels: Probabilities of classes, float32 [batch, classes].
         box: The rectangle in whole pixels, within the image.
+        others: See `Mixing`.
 
     Returns:
         The images, and the labels mixed by the share of pixels that each shows.
@@ -83,9 +90,10 @@ def paste(images: Images, labels: Labels, box: Box) -> tuple[Images, Labels]:
     _, height, width, _ = images.shape
     pasted = box.mask(height, width)
     share = box.height * box.width / (height * width)
+    shown, named = others or (partners(images), partners(labels))
     return (
-        jnp.where(pasted[None, :, :, None], partners(images), images),
-        (1 - share) * labels + share * partners(labels),
+        jnp.where(pasted[None, :, :, None], shown, images),
+        (1 - share) * labels + share * named,
     )
 
 
@@ -99,9 +107,11 @@ class Mixup:
 
     alpha: float
 
-    def __call__(self, key: PRNGKeyArray, images: Images, labels: Labels) -> tuple[Images, Labels]:
+    def __call__(
+        self, key: PRNGKeyArray, images: Images, labels: Labels, others: Others = None
+    ) -> tuple[Images, Labels]:
         """Mixes one batch; see `Mixing`."""
-        return mix(images, labels, jax.random.beta(key, self.alpha, self.alpha))
+        return mix(images, labels, jax.random.beta(key, self.alpha, self.alpha), others)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,9 +144,11 @@ class CutMix:
         )
         return Box(top, left, bottom - top, right - left)
 
-    def __call__(self, key: PRNGKeyArray, images: Images, labels: Labels) -> tuple[Images, Labels]:
+    def __call__(
+        self, key: PRNGKeyArray, images: Images, labels: Labels, others: Others = None
+    ) -> tuple[Images, Labels]:
         """Mixes one batch; every image gets the same rectangle. See `Mixing`."""
-        return paste(images, labels, self.sample_box(key, *images.shape[1:3]))
+        return paste(images, labels, self.sample_box(key, *images.shape[1:3]), others)
 
 
 def _span(

@@ -119,14 +119,19 @@ class OneMixing:
     mixings: tuple[mixing.Mixing, ...]
 
     def __call__(
-        self, key: PRNGKeyArray, images: mixing.Images, labels: mixing.Labels
+        self,
+        key: PRNGKeyArray,
+        images: mixing.Images,
+        labels: mixing.Labels,
+        others: mixing.Others = None,
     ) -> tuple[mixing.Images, mixing.Labels]:
         """Mixes one batch; see `mixing.Mixing`."""
         if not self.mixings:
             return images, labels
         key_which, key_mixing = jax.random.split(key)
         which = jax.random.randint(key_which, (), 0, len(self.mixings))
-        return jax.lax.switch(which, self.mixings, key_mixing, images, labels)
+        others = others or (mixing.partners(images), mixing.partners(labels))
+        return jax.lax.switch(which, self.mixings, key_mixing, images, labels, others)
 
 
 def with_policies(

@@ -5,7 +5,7 @@ import itertools
 import pathlib
 import shlex
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from invariance_jax.commands import parsing
 from invariance_jax.commands.evaluate import file_name, result_name
@@ -51,7 +51,7 @@ class Run:
     def commands(self) -> list[list[str]]:
         """What is still to be run, in order; each is what follows `python -m invariance_jax`."""
         todo = []
-        if not workdirs.is_finished(self.workdir, self.config):
+        if not self.is_trained():
             todo.append(["train", *self.flags, f"--workdir={self.workdir}"])
         for kind in self.evaluate:
             trained = kind == "trained"
@@ -97,6 +97,43 @@ class Run:
     def clear_failure(self) -> None:
         """Forgets that the run failed."""
         (self.workdir / _FAILED).unlink(missing_ok=True)
+
+    def is_trained(self) -> bool:
+        """Whether the run has been trained to its end."""
+        return workdirs.is_finished(self.workdir, self.config)
+
+
+class Groups(NamedTuple):
+    """The runs of a sweep that are trained together.
+
+    Attributes:
+        groups: Runs that share a program, at least two each.
+        alone: Names of the others, and why they share none.
+    """
+
+    groups: list[list[Run]]
+    alone: dict[str, str]
+
+
+def grouped(runs: Sequence[Run]) -> Groups:
+    """Finds the runs that can share a program, whatever has been trained of them.
+
+    Args:
+        runs: All runs of a sweep.
+
+    Returns:
+        The groups.
+    """
+    # JAX's parts of training, which a sweep of runs alone needs none of.
+    from invariance_jax.training import ablation
+
+    found = ablation.groups([run.config for run in runs])
+    largest = max(found, key=len)
+    alone = {}
+    for (number,) in (each for each in found if len(each) == 1):
+        other = next((each for each in largest if each != number), (number + 1) % len(runs))
+        alone[runs[number].name] = ablation.difference(runs[number].config, runs[other].config)
+    return Groups([[runs[n] for n in each] for each in found if len(each) > 1], alone)
 
 
 def load(path: str) -> SweepConfig:

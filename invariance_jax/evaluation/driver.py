@@ -240,7 +240,25 @@ class Driver:
                 disk is full.
         """
         variables = self.model.variables if variables is None else variables
-        variables = devices.replicated_copy(variables, self.mesh, self._local)
+        (found,) = self.run_each([variables], shards)
+        return found
+
+    def run_each(
+        self, networks: Sequence[Any], shards: Mapping[str, Shards] | None = None
+    ) -> list[list[tuple[Measurement, Found]] | None]:
+        """Measures several networks that differ in their variables alone; images are read once.
+
+        Args:
+            networks: Variables of each, as `run` takes them.
+            shards: As `run` takes them, for one network.
+
+        Returns:
+            What `run` gives of each.
+
+        Raises:
+            UserError: As `run`.
+        """
+        networks = [devices.replicated_copy(each, self.mesh, self._local) for each in networks]
         shown = bool(self.description)
         what = f"{self.description}: compiling"
         with progress.bar(total=1, description=what, unit="program", shown=shown) as bar:
@@ -266,45 +284,49 @@ class Driver:
         mine = wanted[jax.process_index() :: jax.process_count()]
         # Read before the bar of the images is shown: they have one of their own.
         names_of_all = self.images.names if mine else []
-        kept: dict[str, list[Found]] = {each.name: [] for each in self.measurements}
-        for shard, found in self._shards(program, variables, batches, mine):
+        kept: list[dict[str, list[Found]]] = [
+            {each.name: [] for each in self.measurements} for _ in networks
+        ]
+        for shard, of_networks in self._shards(program, networks, batches, mine):
             names = [names_of_all[position] for position in measured[shard]["positions"]]
-            for each in self.measurements:
-                each.check(found[each.name], names)
-            for each in self.measurements:
-                arrays = {POSITIONS: numbers_of[shard], **found[each.name]}
-                if shards is None:
-                    kept[each.name].append(arrays)
-                elif shard in missing[each.name]:
-                    shards[each.name].save(shard, arrays, each.matrices)
+            for found, mine_kept in zip(of_networks, kept, strict=True):
+                for each in self.measurements:
+                    each.check(found[each.name], names)
+                for each in self.measurements:
+                    arrays = {POSITIONS: numbers_of[shard], **found[each.name]}
+                    if shards is None:
+                        mine_kept[each.name].append(arrays)
+                    elif shard in missing[each.name]:
+                        shards[each.name].save(shard, arrays, each.matrices)
         devices.barrier("shards done")
         if shards is None:
-            gathered = {
-                each.name: self._of_all_processes(each, kept[each.name])
-                for each in self.measurements
-            }
             return [
-                (each, _joined(each, [_as_loaded(each, shard) for shard in gathered[each.name]]))
-                for each in self.measurements
+                [
+                    (each, _joined(each, [_as_loaded(each, shard) for shard in gathered]))
+                    for each in self.measurements
+                    for gathered in [self._of_all_processes(each, of_network[each.name])]
+                ]
+                for of_network in kept
             ]
         if not distributed.is_lead():
-            return None
-        return [
+            return [None]
+        loaded = [
             (
                 each,
                 _joined(each, [shards[each.name].load(shard) for shard in range(len(batches))]),
             )
             for each in self.measurements
         ]
+        return [loaded]
 
     def _shards(
         self,
         program: Callable[..., Any],
-        variables: Any,
+        networks: Sequence[Any],
         batches: list[list[walk.Walk]],
         mine: Sequence[int],
-    ) -> Iterator[tuple[int, dict[str, Found]]]:
-        """Each shard's number and what was found of its images."""
+    ) -> Iterator[tuple[int, list[dict[str, Found]]]]:
+        """Each shard's number and what was found of its images with every network."""
         rows = [(shard, each) for shard in mine for each in batches[shard]]
         if not rows:
             return
@@ -318,10 +340,15 @@ class Driver:
 
         def results() -> Iterator[Any]:
             last = jax.device_put(self.nothing_before(), devices.replicated(self._local))
+            carried = [last] * len(networks)
             for batch in moved:
                 del batch["mask"]
-                found, last = program(variables, batch, last)
-                yield found
+                of_networks = [
+                    program(variables, batch, last)
+                    for variables, last in zip(networks, carried, strict=True)
+                ]
+                carried = [last for _, last in of_networks]
+                yield [found for found, _ in of_networks]
 
         total = sum(int(each.measured.sum()) for _, each in rows)
         shown = bool(self.description)

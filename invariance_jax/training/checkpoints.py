@@ -121,25 +121,63 @@ def restore_state(
     Raises:
         CheckpointError: There are checkpoints, and none of them can be read.
     """
+    restored = restore_states([workdir], abstract, next, announce)
+    return restored and (restored[1], restored[2][0])
 
-    def read(step: int) -> tuple[TrainState, Progress]:
-        import orbax.checkpoint as ocp
 
-        told = _told(workdir, step)
-        arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
-        with _opened(workdir, step) as (handler, path):
-            restore = ocp.args.PyTreeRestore(item=abstract, restore_args=arguments)
-            state = handler.restore(path, args=restore)
-        return _checked(state, told), Progress.from_saved(told)
+def restore_states(
+    workdirs: Sequence[pathlib.Path],
+    abstract: TrainState,
+    join: Callable[[Iterator[TrainState]], T],
+    announce: Callable[[str], object],
+) -> tuple[int, T, list[Progress]] | None:
+    """Reads the newest step that several runs have and that can be read of all of them.
 
-    unreadable: list[int] = []
-    restored = _newest_readable(workdir, read, announce, unreadable)
-    if unreadable and distributed.is_lead():
-        for step in unreadable:
-            target = workdir / _ASIDE / str(step)
-            target.parent.mkdir(exist_ok=True)
-            shutil.rmtree(target, ignore_errors=True)
-            (workdir / _FOLDER / str(step)).rename(target)
+    What is newer is moved to `WORKDIR/checkpoints_unreadable`: those steps will be saved again.
+
+    Args:
+        workdirs: The runs' folders.
+        abstract: As `restore_state` takes it; of every run.
+        join: Makes one thing of the states, which are read one after another as it asks for them.
+        announce: Is told of checkpoints that cannot be read.
+
+    Returns:
+        The step, what `join` made, and each run's progress; None if they have no step in common.
+
+    Raises:
+        CheckpointError: They have, and none of them can be read.
+    """
+    reading, arguments = workdirs[0], None
+
+    def read(step: int) -> tuple[int, T, list[Progress]]:
+        progress = []
+
+        def states() -> Iterator[TrainState]:
+            nonlocal reading, arguments
+            import orbax.checkpoint as ocp
+
+            arguments = arguments or ocp.checkpoint_utils.construct_restore_args(abstract)
+            for reading in workdirs:
+                told = _told(reading, step)
+                with _opened(reading, step) as (handler, path):
+                    restore = ocp.args.PyTreeRestore(item=abstract, restore_args=arguments)
+                    state = handler.restore(path, args=restore)
+                progress.append(Progress.from_saved(told))
+                yield _checked(state, told)
+
+        return step, join(states()), progress
+
+    known = [step for step in steps(workdirs[0]) if all(step in steps(each) for each in workdirs)]
+    restored = _newest_readable(known, lambda: reading, read, announce)
+    devices.barrier("checkpoints read")
+    if distributed.is_lead():
+        for workdir in workdirs:
+            for step in steps(workdir):
+                if restored is None or step > restored[0]:
+                    target = workdir / _ASIDE / str(step)
+                    target.parent.mkdir(exist_ok=True)
+                    shutil.rmtree(target, ignore_errors=True)
+                    (workdir / _FOLDER / str(step)).rename(target)
     devices.barrier("checkpoints set aside")
     return restored
 
@@ -182,10 +220,12 @@ def restore_variables(
         return step, found.get("ema", found), Progress.from_saved(told)
 
     done = None
+    known = steps(workdir)
     if best:
-        done = _newest_readable(workdir, functools.partial(_progress, workdir), announce, [])
+        of_step = functools.partial(_progress, workdir)
+        done = _newest_readable(known, lambda: workdir, of_step, announce)
     if done is None or done.best_step is None:
-        return _newest_readable(workdir, read, announce, [])
+        return _newest_readable(known, lambda: workdir, read, announce)
     try:
         return read(done.best_step)
     except Exception as error:
@@ -196,32 +236,33 @@ def restore_variables(
 
 
 def _newest_readable(
-    workdir: pathlib.Path,
+    known: Sequence[int],
+    reading: Callable[[], pathlib.Path],
     read: Callable[[int], T],
     announce: Callable[[str], object],
-    unreadable: list[int],
 ) -> T | None:
-    """What `read` gives of the newest step at which it does not fail.
+    """What `read` gives of the newest step at which it does not fail; what failed is said.
 
-    Newer steps are added to `unreadable`, and said in one line.
+    `reading` tells of which workdir something was read last.
     """
-    first_error = None
-    for step in reversed(steps(workdir)):
+    failed: list[tuple[pathlib.Path, int, Exception]] = []
+    for step in reversed(known):
         try:
             found = read(step)
         except Exception as error:  # Orbax and TensorStore raise many kinds, `Exception` too
-            first_error = first_error or error
-            unreadable.append(step)
+            failed.append((reading() / _FOLDER, step, error))
             continue
-        if first_error:
+        if failed:
+            folder, newest, first_error = failed[0]
             announce(
-                f"{workdir / _FOLDER / str(unreadable[0])} cannot be read: "
-                f"{_one_line(first_error)}; fell back to the checkpoint of step {step}"
+                f"{folder / str(newest)} cannot be read: {_one_line(first_error)}; fell back to "
+                f"the checkpoint of step {step}"
             )
         return found
-    if first_error:
+    if failed:
+        folder, _, first_error = failed[0]
         raise CheckpointError(
-            f"{workdir / _FOLDER}: none of the checkpoints of steps {sorted(unreadable)} can be "
+            f"{folder}: none of the checkpoints of steps {sorted(known)} can be "
             f"read: {_one_line(first_error)}; move the folder away to begin anew"
         ) from first_error
     return None

@@ -121,6 +121,16 @@ class Experiment:
                 f"{config.data.image_size}: {error}"
             ) from error
 
+    def share(self, other: "Experiment") -> None:
+        """Takes what is opened and traced from another experiment, of a run with which it shares.
+
+        Args:
+            other: One with the same data, network and kind of optimizer.
+        """
+        shared = ("train_source", "validation_source", "model", "abstract_state")
+        for name in shared[2:] if self.num_classes else shared:
+            vars(self)[name] = getattr(other, name)
+
     def as_model(self, variables: Any) -> models.Model:
         """The network as the evaluator sees it.
 
@@ -211,6 +221,7 @@ def make(
     *,
     available: Sequence[jax.Device] | None = None,
     num_classes: int | None = None,
+    runs: int = 0,
 ) -> Experiment:
     """Builds everything that a config names but its data, and checks that it fits together.
 
@@ -218,6 +229,7 @@ def make(
         config: A checked config.
         available: The devices; those at hand by default.
         num_classes: Of the training images; by default they are opened and asked.
+        runs: How many runs share the devices and one program; 0 for a run alone.
 
     Returns:
         The experiment. No data has been opened, and nothing computed on a device.
@@ -231,7 +243,10 @@ def make(
             f"config.mesh.model is {config.mesh.model}, but with config.mesh.parameters "
             f"{config.mesh.parameters!r} its devices would all do the same; expected 1, or 'tensor'"
         )
-    mesh = devices.make_mesh(config.mesh.data, config.mesh.model, available)
+    if runs:
+        mesh = devices.make_mesh_of_runs(runs, config.mesh.run, config.mesh.data, available)
+    else:
+        mesh = devices.make_mesh(config.mesh.data, config.mesh.model, available)
     _check_batch(config, mesh)
     learned = augment.parse_learned(config.augment.learned, "config.augment.learned")
     if learned:

@@ -3,20 +3,25 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
+import operator
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import optax
 from clu import parameter_overview
 from jax.experimental import multihost_utils
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from invariance_jax import data, devices, distributed, files, progress, signals
 from invariance_jax.augment.learned import COLLECTION
+from invariance_jax.augment.mixing import partners
 from invariance_jax.errors import RunError, UserError
 from invariance_jax.evaluation.accuracy import Accuracy, AveragedAccuracy
 from invariance_jax.evaluation.driver import Driver
@@ -27,7 +32,7 @@ from invariance_jax.training.checkpoints import CheckpointWriter, Progress
 from invariance_jax.training.experiment import Experiment
 from invariance_jax.training.metrics import MetricWriter
 from invariance_jax.training.state import TrainState
-from invariance_jax.training.step import TrainMetrics, make_train_step
+from invariance_jax.training.step import Step, TrainMetrics, make_train_step
 
 _OVERVIEW = "parameters.txt"
 # Enough that the devices never wait for the host; a batch of canvases takes hundreds of MB.
@@ -75,15 +80,16 @@ class Validation(NamedTuple):
     loss: float
 
 
-def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
+def make_validate(experiment: Experiment) -> Callable[[Sequence[Any]], list[Validation]]:
     """Makes the function that measures accuracy on the validation split.
 
     Args:
         experiment: The experiment.
 
     Returns:
-        From the model's variables to its accuracy; compiled at the first call. Images are judged
-        with a learned augmentation, unless every class has widths of its own.
+        From the variables of one or several such models to the accuracy of each; compiled at the
+        first call, and each image is read once. Images are judged with a learned augmentation,
+        unless every class has widths of its own.
     """
     config, learned = experiment.config, experiment.learned
     augmented = learned and not learned.per_class
@@ -102,15 +108,55 @@ def make_validate(experiment: Experiment) -> Callable[[Any], Validation]:
         description="",
     )
 
-    def validate(variables: Any) -> Validation:
-        ((_, found),) = driver.run(variables)
-        top1, top5 = found["correct_top1"], found["correct_top5"]
-        loss = found["cross_entropy"].mean()
-        if learned:
-            loss += learned.penalty(devices.to_host(variables["params"][COLLECTION]))
-        return Validation(float(top1.mean()), float(top5.mean()), len(top1), float(loss))
+    def validate(networks: Sequence[Any]) -> list[Validation]:
+        validations = []
+        for variables, ((_, found),) in zip(networks, driver.run_each(networks), strict=True):
+            top1, top5 = found["correct_top1"], found["correct_top5"]
+            loss = found["cross_entropy"].mean()
+            if learned:
+                loss += learned.penalty(devices.to_host(variables["params"][COLLECTION]))
+            shares = float(top1.mean()), float(top5.mean())
+            validations.append(Validation(*shares, len(top1), float(loss)))
+        return validations
 
     return validate
+
+
+class Program(NamedTuple):
+    """The step that is run, of one run or of several, and how their states lie in its own.
+
+    Attributes:
+        step: `step(state, metrics, batch) -> (state, metrics)`, compiled at the first call.
+        no_metrics: Makes the metrics of no step yet.
+        join: Makes the step's state of the runs' states, which come one after another.
+        part: What belongs to one run of the step's state, or of a part of that.
+        split: What belongs to each run of the step's metrics, on the host.
+    """
+
+    step: Callable[..., tuple[Any, Any]]
+    no_metrics: Callable[[], Any]
+    join: Callable[[Iterator[TrainState]], Any]
+    part: Callable[[Any, int], Any]
+    split: Callable[[Any], Sequence[Any]]
+
+
+def program_of_one(experiments: Sequence[Experiment]) -> Program:
+    """Makes the program of a run alone.
+
+    Args:
+        experiments: Its experiment.
+
+    Returns:
+        The program.
+    """
+    (experiment,) = experiments
+    return Program(
+        step=compile_step(experiment),
+        no_metrics=functools.partial(no_metrics, experiment),
+        join=next,
+        part=lambda tree, number: tree,
+        split=lambda metrics: [metrics],
+    )
 
 
 def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]]:
@@ -124,34 +170,79 @@ def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]
     """
     whole = devices.replicated(experiment.mesh)
     where = jax.tree.map(lambda x: x.sharding, experiment.abstract_state)
-    divided = PartitionSpec(devices.DATA_AXIS)
-    # Every device augments its own images, and may branch for each.
-    augment = jax.shard_map(
-        experiment.whole_augmentation.on_batch,
-        mesh=experiment.mesh,
-        in_specs=divided,
-        out_specs=divided,
-        check_vma=False,
-    )
-    step = make_train_step(
-        experiment.model,
-        augment,
-        experiment.mixing,
-        experiment.optimizer,
-        experiment.schedule,
-        jax.random.key(experiment.config.seed),
-        normalize=experiment.normalize,
-        loss=experiment.loss,
-        grad_accum_steps=experiment.config.train.grad_accum_steps,
-        ema_decay=experiment.config.train.ema_decay,
-        learned=experiment.learned,
-    )
     return jax.jit(
-        step,
+        step_of([experiment], 0, experiment.mesh),
         in_shardings=(where, whole, devices.by_example(experiment.mesh)),
         out_shardings=(where, whole),
         # Not the metrics: those of each step say when it is done.
         donate_argnums=0,
+    )
+
+
+def step_of(experiments: Sequence[Experiment], number: Any, mesh: Mesh | None) -> Step:
+    """Makes the pure step of one of several runs, which have the network and the batch in common.
+
+    Args:
+        experiments: Of all the runs.
+        number: Which run, int32 scalar. Where they differ, the program branches by it.
+        mesh: The devices; None within a `shard_map` over runs.
+
+    Returns:
+        The step.
+    """
+
+    def chosen(of_run: Callable[[Experiment], Callable[..., Any]], *sections: str) -> Any:
+        """A function of each run, equal for runs whose sections of the config are."""
+        keys = [
+            str([operator.attrgetter(each)(x.config) for each in sections]) for x in experiments
+        ]
+        functions = {key: of_run(x) for key, x in zip(keys, experiments, strict=True)}
+        if len(functions) == 1:
+            return functions.popitem()[1]
+        order = list(functions)
+        which = jnp.asarray([order.index(key) for key in keys])[number]
+        return lambda *args: jax.lax.switch(which, list(functions.values()), *args)
+
+    first = experiments[0]
+    seeds = [each.config.seed for each in experiments]
+    divided, whole = PartitionSpec(devices.DATA_AXIS), PartitionSpec()
+    # Every device works on its own images, and may branch for each.
+    on_each = functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        axis_names={devices.DATA_AXIS, devices.MODEL_AXIS},
+        out_specs=divided,
+        check_vma=False,
+    )
+    mix = chosen(lambda run: run.mixing, "augment.mixing")
+    mix_on_each = on_each(mix, in_specs=(whole, divided, divided, divided))
+
+    def mixing(key: Any, images: Any, labels: Any) -> tuple[Any, Any]:
+        if not any(each.mixing.mixings for each in experiments):
+            return images, labels
+        # Sent by all runs, whatever they do with them: in a branch only some devices would send.
+        others = partners(images), partners(labels)
+        return mix_on_each(key, images, labels, others)
+
+    optimize = chosen(lambda run: run.optimizer.update, "optimizer")
+    return make_train_step(
+        first.model,
+        on_each(
+            chosen(
+                lambda run: run.whole_augmentation.on_batch,
+                *("augment.name", "augment.policies", "augment.per_class"),
+            ),
+            in_specs=divided,
+        ),
+        mixing,
+        optax.GradientTransformation(first.optimizer.init, optimize),
+        chosen(lambda run: run.schedule, "optimizer"),
+        jax.random.key(jnp.asarray(seeds)[number] if len(set(seeds)) > 1 else seeds[0]),
+        normalize=first.normalize,
+        loss=chosen(lambda run: run.loss, "train.loss", "train.label_smoothing"),
+        grad_accum_steps=first.config.train.grad_accum_steps,
+        ema_decay=first.config.train.ema_decay,
+        learned=first.learned,
     )
 
 
@@ -169,15 +260,16 @@ def training_input(
         Batches on the devices, without end.
     """
     config = experiment.config
+    part, parts = devices.part_of_input(experiment.mesh)
     batches = data.train_batches(
         experiment.train_source,
         batch_size=config.train.batch_size,
         canvas_size=config.data.canvas_size,
-        seed=config.seed,
+        seed=config.order_seed,
         start_step=start_step,
         workers=config.data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=part,
+        process_count=parts,
         on_bad_image=data.BadImageCounter(announce) if config.data.skip_bad_images else None,
     )
     return data.prefetch_to_device(batches, devices.by_example(experiment.mesh))
@@ -209,51 +301,133 @@ def train(
         Interrupted: SIGTERM or SIGINT came; from the first step on, the state is saved.
         CheckpointError: A checkpoint could not be written, or none of those there can be read.
     """
-    config = experiment.config
-    experiment.check()
-    if not checkpoints.steps(workdir):
-        # Weights that do not fit are found before the workdir is marked.
-        experiment.load_weights()
-    with workdirs.claimed(workdir, config):
-        _note_rows(experiment, workdir, announce)
-        return _train(experiment, workdir, announce, profile)
+    state, (done,) = train_each([experiment], [workdir], program_of_one, announce, profile)
+    return Trained(state=state, top1=done.top1, top5=done.top5, seconds=done.seconds)
 
 
-def _train(
-    experiment: Experiment,
-    workdir: pathlib.Path,
+def train_each(
+    experiments: Sequence[Experiment],
+    workdirs_: Sequence[pathlib.Path],
+    make_program: Callable[[Sequence[Experiment]], Program],
+    announce: Callable[[str], object],
+    profile: tuple[int, int] | None = None,
+    failed: Callable[[int, str], object] = lambda number, reason: None,
+) -> tuple[Any, list[Progress | None]]:
+    """Trains runs that share a program and its input, each into its own workdir; see `train`.
+
+    Args:
+        experiments: Of the runs.
+        workdirs_: Their folders.
+        make_program: Makes the program once they are checked.
+        announce: Takes each message for the person who watches.
+        profile: As `train` takes it; traced into the first workdir.
+        failed: Is told the number of a run whose loss became infinite or not a number, and why.
+            Nothing of it is saved from then on; the others go on.
+
+    Returns:
+        The program's state after the last step, and what each run knows; None of those that failed.
+
+    Raises:
+        UserError: As `train`, of any run.
+        NonFiniteLossError: All have failed.
+        Interrupted: As `train`; all that go on are saved.
+        CheckpointError: As `train`.
+    """
+    for experiment, workdir in zip(experiments, workdirs_, strict=True):
+        experiment.check()
+        if not checkpoints.steps(workdir):
+            # Weights that do not fit are found before the workdir is marked.
+            experiment.load_weights()
+    with contextlib.ExitStack() as stack:
+        for experiment, workdir in zip(experiments, workdirs_, strict=True):
+            stack.enter_context(workdirs.claimed(workdir, experiment.config))
+            _note_rows(experiment, workdir, announce)
+        return _train_each(experiments, workdirs_, make_program, announce, profile, failed)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Run:
+    """One run while it trains."""
+
+    number: int
+    experiment: Experiment
+    workdir: pathlib.Path
+    done: Progress
+    writer: MetricWriter
+    saver: CheckpointWriter
+
+    def diverged(self, step: int) -> str:
+        """Says that its loss is no number any more."""
+        optimizer = self.experiment.config.optimizer
+        return (
+            f"{self.workdir}: at step {step} the loss or the parameters are "
+            f"not finite; the last good checkpoint is {self.saver.newest()}. Try a lower "
+            f"config.optimizer.learning_rate (now {optimizer.learning_rate}) or "
+            f"more config.optimizer.warmup_steps (now {optimizer.warmup_steps})"
+        )
+
+
+def _train_each(
+    experiments: Sequence[Experiment],
+    workdirs_: Sequence[pathlib.Path],
+    make_program: Callable[[Sequence[Experiment]], Program],
     announce: Callable[[str], object],
     profile: tuple[int, int] | None,
-) -> Trained:
-    config = experiment.config
-    restored = checkpoints.restore_state(workdir, experiment.abstract_state, announce)
-    state, done = restored or (_begin(experiment, workdir, announce), Progress())
-    start_step = int(state.step)
+    failed: Callable[[int, str], object],
+) -> tuple[Any, list[Progress | None]]:
+    experiment, count = experiments[0], len(experiments)
+    config, learned = experiment.config, experiment.learned
+    where = f"{workdirs_[0]}" if count == 1 else f"{count} runs in {workdirs_[0].parent}"
+    program = make_program(experiments)
+    restored = checkpoints.restore_states(
+        workdirs_, experiment.abstract_state, program.join, announce
+    )
     if restored:
-        announce(f"{workdir}: going on from the checkpoint of step {start_step}")
+        start_step, state, done = restored
+        announce(f"{where}: going on from the checkpoint of step {start_step}")
         if start_step >= config.train.steps:
-            return _trained(state, done)
+            return state, list(done)
+    else:
+        begun = (_begin(*each, announce) for each in zip(experiments, workdirs_, strict=True))
+        start_step, state, done = 0, program.join(begun), [Progress()] * count
 
-    def widths(state: TrainState) -> dict[str, float]:
-        learned = experiment.learned
-        return learned.metrics(devices.to_host(state.params[COLLECTION])) if learned else {}
+    def widths(run: _Run) -> dict[str, float]:
+        if not learned:
+            return {}
+        return learned.metrics(devices.to_host(program.part(state.params[COLLECTION], run.number)))
 
     with contextlib.ExitStack() as stack:
-        # Of a run that begins, the row before the first step is repeated too.
-        writer = MetricWriter(workdir, start_step or -1, announce)
-        saver = stack.enter_context(CheckpointWriter(workdir, keep=config.train.keep_checkpoints))
-        before_step = stack.enter_context(performance.profile(workdir, profile))
+        # Several go on together from a step that all have: one may have died before it was saved.
+        fewest = 1 if count == 1 else 2
+        runs = [
+            _Run(
+                number=number,
+                experiment=each,
+                workdir=workdir,
+                done=known,
+                # Of a run that begins, the row before the first step is repeated too.
+                writer=MetricWriter(workdir, start_step or -1, announce),
+                saver=stack.enter_context(
+                    CheckpointWriter(workdir, keep=max(fewest, each.config.train.keep_checkpoints))
+                ),
+            )
+            for number, (each, workdir, known) in enumerate(
+                zip(experiments, workdirs_, done, strict=True)
+            )
+        ]
+        before_step = stack.enter_context(performance.profile(workdirs_[0], profile))
+        label = config.augment.label if count == 1 else f"x {count}"
         bar = stack.enter_context(
             progress.bar(
                 total=config.train.steps,
                 initial=start_step,
-                description=f"{config.model.name} {config.augment.label}",
+                description=f"{config.model.name} {label}",
                 unit="steps",
             )
         )
-        validate, throughput = make_validate(experiment), _make_throughput(experiment)
-        begun, seconds_before = time.perf_counter(), done.seconds
-        metrics = no_metrics(experiment)
+        validate, throughput = make_validate(experiment), _make_throughput(experiment, count)
+        begun, seconds_before = time.perf_counter(), [each.seconds for each in done]
+        metrics = program.no_metrics()
         batches = stack.enter_context(
             contextlib.closing(training_input(experiment, start_step, announce))
         )
@@ -261,7 +435,7 @@ def _train(
         # Compiled before the first interval is timed; another shape would be an error from now
         # on, not another program.
         bar.set_postfix_str("compiling")
-        run_step = compile_step(experiment).lower(state, metrics, first).compile()
+        run_step = program.step.lower(state, metrics, first).compile()
         bar.set_postfix_str("", refresh=False)
         batches = itertools.chain([first], batches)
         del first
@@ -270,8 +444,9 @@ def _train(
         asked = signals.Signals()
         if jax.process_count() == 1:
             asked = stack.enter_context(signals.deferred())
-        if experiment.learned and not start_step:
-            writer.write(0, {**widths(state), "seconds": 0.0})
+        if learned and not start_step:
+            for run in runs:
+                run.writer.write(0, {**widths(run), "seconds": 0.0})
         throughput.restart()
         for step in range(start_step + 1, config.train.steps + 1):
             batch = throughput.take(batches, metrics)
@@ -294,39 +469,55 @@ def _train(
                 continue
 
             # The only transfer to the host.
-            values = jax.device_get(metrics).compute()
-            metrics = no_metrics(experiment)
-            if values["nonfinite"] is not None:
-                raise NonFiniteLossError(
-                    f"{workdir}: at step {values['nonfinite']} the loss or the parameters are "
-                    f"not finite; the last good checkpoint is {saver.newest()}. Try a lower "
-                    f"config.optimizer.learning_rate (now {config.optimizer.learning_rate}) or "
-                    f"more config.optimizer.warmup_steps (now {config.optimizer.warmup_steps})"
-                )
-            row = {name: float(values[name]) for name in ("loss", "top1", "learning_rate")}
-            row |= throughput.measure() | widths(state)
-            bar.set_postfix(loss=f"{row['loss']:.3f}", top1=f"{row['top1']:.1%}", refresh=False)
+            values = [each.compute() for each in program.split(devices.to_host(metrics))]
+            metrics, rates = program.no_metrics(), throughput.measure()
+            for run in [run for run in runs if values[run.number]["nonfinite"] is not None]:
+                runs.remove(run)
+                reason = run.diverged(values[run.number]["nonfinite"])
+                failed(run.number, reason)
+                if not runs:
+                    raise NonFiniteLossError(reason)
+                announce(f"{reason}. The other {len(runs)} runs go on")
+            if count == 1:
+                loss, top1 = (float(values[0][name]) for name in ("loss", "top1"))
+                bar.set_postfix(loss=f"{loss:.3f}", top1=f"{top1:.1%}", refresh=False)
+            else:
+                together = rates["images_per_second"] * len(runs)
+                bar.set_postfix({"images/s": f"{together:,.0f}"}, refresh=False)
+            results = itertools.repeat(None)
             if validation:
-                result = validate(state.evaluated_variables)
-                row |= {f"validation_{each}": getattr(result, each) for each in _VALIDATED}
-                done = done.validated(step, result.top1, result.top5)
-                save = save or done.best_step == step
-            seconds = seconds_before + time.perf_counter() - begun
-            done = dataclasses.replace(done, seconds=seconds)
-            writer.write(step, {**row, "seconds": seconds})
-            if save:
-                saver.save(step, state, done, config.to_dict())
+                variables = state.evaluated_variables
+                results = validate([program.part(variables, run.number) for run in runs])
+            for run, result in zip(runs, results, strict=validation):
+                found = values[run.number]
+                row = {name: float(found[name]) for name in ("loss", "top1", "learning_rate")}
+                row |= rates | widths(run)
+                if result:
+                    row |= {f"validation_{each}": getattr(result, each) for each in _VALIDATED}
+                    run.done = run.done.validated(step, result.top1, result.top5)
+                seconds = seconds_before[run.number] + time.perf_counter() - begun
+                run.done = dataclasses.replace(run.done, seconds=seconds)
+                run.writer.write(step, {**row, "seconds": seconds})
+            if save or any(run.done.best_step == step for run in runs):
+                # All have their last checkpoint before one has its next.
+                for run in runs:
+                    run.saver.wait()
+                for run in runs:
+                    mine, told = program.part(state, run.number), run.experiment.config.to_dict()
+                    run.saver.save(step, mine, run.done, told)
             if stop:
-                saver.wait()
+                for run in runs:
+                    run.saver.wait()
                 name = signal.Signals(asked.came or signal.SIGTERM).name
                 raise signals.Interrupted(
-                    f"{workdir}: stopped by {name} after step {step}, which is saved; the same "
+                    f"{where}: stopped by {name} after step {step}, which is saved; the same "
                     "command goes on",
                     asked.came or signal.SIGTERM,
                 )
             # Validation is not counted into the training rate.
             throughput.restart()
-    return _trained(state, done)
+    known = {run.number: run.done for run in runs}
+    return state, [known.get(number) for number in range(count)]
 
 
 def _note_rows(
@@ -362,10 +553,6 @@ def _begin(
     return state
 
 
-def _trained(state: TrainState, done: Progress) -> Trained:
-    return Trained(state=state, top1=done.top1, top5=done.top5, seconds=done.seconds)
-
-
 def must_stop(asked: signals.Signals, step: int) -> bool:
     """Whether the run is to stop after this step; the same answer in all processes.
 
@@ -380,7 +567,7 @@ def must_stop(asked: signals.Signals, step: int) -> bool:
     return asked.came is not None or multihost_utils.reached_preemption_sync_point(step)
 
 
-def _make_throughput(experiment: Experiment) -> performance.Throughput:
+def _make_throughput(experiment: Experiment, runs: int) -> performance.Throughput:
     config, devices_ = experiment.config, experiment.mesh.devices.ravel()
     peak = performance.peak_flops(devices_[0].device_kind, config.mesh.peak_flops)
     # To count traces the whole model; without a peak there is nothing to compare it with.
@@ -389,7 +576,8 @@ def _make_throughput(experiment: Experiment) -> performance.Throughput:
         flops *= experiment.learned.train_copies
     return performance.Throughput(
         batch_size=config.train.batch_size,
-        image_flops=flops,
+        # One image is every run's, and the devices work for all.
+        image_flops=flops and flops * runs,
         peak_flops=peak and peak * len(devices_),
     )
 
