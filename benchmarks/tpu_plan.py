@@ -62,7 +62,7 @@ def _case(name: str, available: Any, chip: plan.Chip) -> dict[str, Any]:
         each = images * points
     else:
         images, changes = CASES[name]
-        program = plan.compile_training(_built(available, images, changes))
+        program = plan.compile_training([_built(available, images, changes)])
         found = plan.estimate(program, images=images * count, count=count, chip=chip)
         each = images
     return summary(found, each)

@@ -10,6 +10,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f8e4m3fn": 8, "f8e5m2": 8, "token": 0}
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([0-9,]*)\](?:\{([^{}]*)\})?")
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = ")
@@ -216,7 +218,8 @@ def costs(module: Module) -> Costs:
         if kind in _COLLECTIVES:
             begins = is_async or instruction.opcode.endswith("-start")
             size = _payload(instruction, shapes)
-            found[kind, _group_size(instruction), begins, size] += times
+            group = next(iter(groups(instruction)), ())
+            found[kind, len(group), begins, size] += times
         elif instruction.opcode in ("gather", "scatter"):
             rows += times * _rows(instruction, shapes)
         if instruction.opcode == "while" and _turns(module, instruction) is None:
@@ -284,18 +287,71 @@ def _payload(instruction: Instruction, shapes: Mapping[str, str]) -> int:
     return max(taken, given)
 
 
-def _group_size(instruction: Instruction) -> int:
-    """Devices in one group; 0 for all of them in one."""
-    if found := re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", instruction.attributes):
-        sides = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
-        # Of an axis it may be a part: 'data':(16)4 is 4 devices of it.
-        axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[2])
-        return math.prod(int(part or sides[name]) for name, part in axes)
-    if found := re.search(r"replica_groups=\[\d+,(\d+)\]<=", instruction.attributes):
-        return int(found[1])
-    if found := re.search(r"replica_groups=\{\{([\d,]*)\}", instruction.attributes):
-        return len(found[1].split(","))
-    return 2 if "source_target_pairs=" in instruction.attributes else 0
+def groups(instruction: Instruction) -> list[list[int]]:
+    """Says which devices a collective lets talk to each other.
+
+    Args:
+        instruction: A collective.
+
+    Returns:
+        Numbers of the devices of each group, in the program's order; none where all are in one.
+
+    Examples:
+        >>> line = "%r = f32[8] all-reduce(%p), replica_groups=[2,2]<=[2,2]T(1,0)"
+        >>> groups(Instruction("r", "f32[8]", "all-reduce", (), line, False))
+        [[0, 2], [1, 3]]
+    """
+    text = instruction.attributes
+    if found := re.search(r"source_target_pairs=\{(.*?\})\}", text):
+        return _numbers(found[1])
+    if found := re.search(r"replica_groups=\{(\{.*?\})\}", text):
+        return _numbers(found[1])
+    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+        sides = [int(side) for side in found[3].split(",")]
+        order = [int(axis) for axis in found[4].split(",")] if found[4] else range(len(sides))
+        numbers = np.arange(math.prod(sides)).reshape(sides).transpose(order)
+        return numbers.reshape(int(found[1]), int(found[2])).tolist()
+    if found := re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", text):
+        sides = {name: int(side) for name, side in re.findall(r"'(\w+)'=(\d+)", found[1])}
+        # Of an axis it may be a part: 'data':(16)4 are the 4 devices behind each of 16.
+        parts = re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", found[2])
+        shape, within = [], []
+        for name, side in sides.items():
+            mine = [each for each in parts if each[0] == name]
+            for _, before, part in mine:
+                cut = (int(before), int(part), side // int(before) // int(part)) if part else None
+                within.append(len(shape) + (1 if cut else 0))
+                shape += cut or (side,)
+            shape += () if mine else (side,)
+        numbers = np.arange(math.prod(shape)).reshape(shape)
+        last = range(-len(within), 0)
+        size = math.prod(shape[axis] for axis in within)
+        return np.moveaxis(numbers, within, last).reshape(-1, size).tolist()
+    return []
+
+
+def _numbers(text: str) -> list[list[int]]:
+    """`{0,1},{2,3}` as lists."""
+    return [list(map(int, each.split(","))) for each in re.findall(r"\{([\d,]+)\}", text)]
+
+
+def crossing(module: Module, block: int) -> list[str]:
+    """Finds collectives between devices that are to have nothing to do with each other.
+
+    Args:
+        module: The program.
+        block: So many devices in a row may talk to each other.
+
+    Returns:
+        Names of those instructions that let others talk.
+    """
+    return [
+        each.name
+        for lines in module.computations.values()
+        for each in lines
+        if each.opcode.removesuffix("-start") in _COLLECTIVES
+        and any(len({place // block for place in group}) != 1 for group in groups(each) or [()])
+    ]
 
 
 def _rows(instruction: Instruction, shapes: Mapping[str, str]) -> float:

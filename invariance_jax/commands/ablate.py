@@ -9,7 +9,7 @@ from absl import flags
 from invariance_jax import devices, distributed
 from invariance_jax.commands import parsing
 from invariance_jax.config import SweepConfig
-from invariance_jax.errors import RunError, UserError
+from invariance_jax.errors import RunError
 
 if TYPE_CHECKING:
     from invariance_jax.commands.sweep import Run
@@ -50,17 +50,9 @@ def run(argv: Sequence[str]) -> None:
 
         config = parsing.required(parsed, "config", "configs/sweeps/digits.py")
         root = parsing.required_path(parsed, "root", "DIR")
-        groups, alone = sweep.grouped(sweep.expand(config, root))
-        wanted = parsed.flags.group
-        if wanted is not None and wanted >= len(groups):
-            raise UserError(
-                f"--group is {wanted}; expected less than {len(groups)}, the number of groups of "
-                "runs that can share a program"
-            )
-        if not groups:
-            name, reason = next(iter(alone.items()))
-            raise UserError(f"no runs of this sweep can share a program: of {name} {reason}")
-        chosen = groups if wanted is None else [groups[wanted]]
+        runs, wanted = sweep.expand(config, root), parsed.flags.group
+        groups, alone = sweep.grouped(runs)
+        chosen = groups if groups and wanted is None else [sweep.group(runs, wanted or 0)]
         left = [[each for each in group if not each.is_trained()] for group in chosen]
     if wanted is None:
         for name, reason in alone.items():

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from invariance_jax.errors import UserError
 
 _USAGE = """\
 usage: invariance-jax plan --config=FILE[:ARGUMENT] --topology=v5e:16x16 [--config.FIELD=VALUE ...]
-                           [--fit] [--json=FILE]
+                           [--fit] [--json=FILE] [--sweep=FILE[:ARGUMENT] [--group=N]]
 
 Compiles the training step and the evaluation grid of a config for devices that are not here, and
 says what one chip would hold, compute, move and send. No TPU is needed and no data is read, only
@@ -20,6 +21,8 @@ the compiler: pip install 'invariance_jax[tpu]'. A large network takes minutes.
 
   invariance-jax plan --config=configs/imagenet_resnet50_strong.py --topology=v5e:16x16
   invariance-jax plan --config=configs/imagenet_vit_s16.py --topology=v4:4x4x4 --fit --json=x.json
+
+With --sweep in place of --config it compiles the one step that `ablate` runs for a group of runs.
 
 Topologies are v4, v5e, v5p or v6e with the shape of a slice, or "here" for the devices at hand, of
 which memory and communication are known, and no time. --fit looks for the largest batch too.
@@ -41,6 +44,8 @@ def run(argv: Sequence[str]) -> None:
     """
 
     def define(values: flags.FlagValues) -> None:
+        flags.DEFINE_string("sweep", None, "in place of --config: a sweep", flag_values=values)
+        flags.DEFINE_integer("group", 0, "of the sweep's groups", 0, flag_values=values)
         flags.DEFINE_string("topology", None, "v5e:16x16, or here", flag_values=values)
         flags.DEFINE_bool("fit", False, "find the largest batch that fits", flag_values=values)
         flags.DEFINE_bool("grid", True, "compile the evaluation grid", flag_values=values)
@@ -51,9 +56,10 @@ def run(argv: Sequence[str]) -> None:
     parsed = parsing.parse(argv, usage=_USAGE, define=define, config="")
     # After the answers that need no compiler.
     from invariance_jax import files, progress
-    from invariance_jax.training import experiment, plan
+    from invariance_jax.training import ablation, experiment, plan
 
-    config = parsing.required(parsed, "config", "configs/imagenet_resnet50_strong.py")
+    configs = _configs(parsed)
+    config = configs[0]
     topology = parsing.required(parsed, "topology", "v5e:16x16")
     output = files.local_path(parsed.flags.json, "--json") if parsed.flags.json else None
     available, chip = plan.topology(topology)
@@ -65,24 +71,27 @@ def run(argv: Sequence[str]) -> None:
 
     @functools.cache
     def make(batch_size: int) -> Any:
-        changed = config.with_values(train={"batch_size": batch_size})
-        return experiment.make(changed, available=available, num_classes=parsed.flags.num_classes)
+        changed = [each.with_values(train={"batch_size": batch_size}) for each in configs]
+        options = {"available": available, "num_classes": parsed.flags.num_classes}
+        if len(changed) == 1:
+            return (experiment.make(changed[0], **options),)
+        return tuple(ablation.make(changed, **options))
 
     built = make(config.train.batch_size)
     total = 1 + parsed.flags.grid + parsed.flags.fit
     with progress.bar(total=total, description=topology, unit="programs") as bar:
         found: dict[str, Any] = {"topology": topology, "config": config.to_dict()}
         if parsed.flags.fit:
-            share = built.mesh.shape["data"]
+            share = built[0].mesh.shape["data"]
             largest = plan.largest_batch(
                 lambda images: plan.used_in_training(make(images * share), compile_once),
                 chip.memory,
                 first=config.train.batch_size // share,
-                step=plan.granule(built),
+                step=plan.granule(built[0]),
             )
             if not largest:
                 raise UserError(
-                    f"not even {plan.granule(built)} images a chip fit on {topology}; give "
+                    f"not even {plan.granule(built[0])} images a chip fit on {topology}; give "
                     "config.mesh.parameters='fsdp', or config.train.grad_accum_steps"
                 )
             found["largest_batch"] = largest * share
@@ -95,17 +104,34 @@ def run(argv: Sequence[str]) -> None:
     print(_text(found, config, plan.LOOKUP_CYCLES))
 
 
+def _configs(parsed: parsing.Parsed) -> list[Any]:
+    """The config, or those of a group of a sweep's runs that share a program."""
+    if not parsed.flags.sweep:
+        return [parsing.required(parsed, "config", "configs/imagenet_resnet50_strong.py")]
+    from invariance_jax.commands import sweep
+
+    if parsed.config is not None:
+        raise UserError("--config and --sweep are both given; expected one of them")
+    runs = sweep.expand(sweep.load(parsed.flags.sweep), pathlib.Path())
+    return [run.config for run in sweep.group(runs, parsed.flags.group)]
+
+
 def _text(found: Mapping[str, Any], config: Any, lookup_cycles: float) -> str:
     """The plan as people read it."""
     training, count = found["training"], found["devices"]
     mesh = ", ".join(f"{axis}={size}" for axis, size in found["mesh"].items())
+    runs = found.get("runs")
+    what = f"x {runs} runs" if runs else config.augment.label
     lines = [
-        f"{config.model.name} {config.augment.label} on {found['topology']}: {count} x "
+        f"{config.model.name} {what} on {found['topology']}: {count} x "
         f"{found['device']}, hosts: {found['hosts']}, mesh {mesh}",
         "",
         f"training: a step of {training['images']} images, {training['images'] / count:g} a device",
         *_program(training, found["memory"]),
     ]
+    if runs:
+        across = len(found["collectives_across_runs"])
+        lines.append(f"  across runs       {across or 'no'} collectives")
     if "largest_batch" in found:
         largest = found["largest_batch"]
         lines.append(f"  largest batch     {largest} images, {largest / count:g} a device")
@@ -116,6 +142,7 @@ def _text(found: Mapping[str, Any], config: Any, lookup_cycles: float) -> str:
         lines += [
             f"  rate              {training['images_per_second']:,.0f} images/s a device, "
             f"{found['images_per_second']:,.0f} in all"
+            + (f", each for {runs} runs" if runs else "")
             + (f", {used:.0%} of the peak" if used else ""),
             f"  input             {found['images_per_second_and_host']:,.0f} images/s a host, "
             f"{found['bytes_per_second_and_host'] / 1e9:.2f} GB/s of canvases",

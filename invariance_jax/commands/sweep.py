@@ -127,6 +127,8 @@ def grouped(runs: Sequence[Run]) -> Groups:
     # JAX's parts of training, which a sweep of runs alone needs none of.
     from invariance_jax.training import ablation
 
+    if len(runs) == 1:
+        return Groups([], {runs[0].name: "it is the only run"})
     found = ablation.groups([run.config for run in runs])
     largest = max(found, key=len)
     alone = {}
@@ -134,6 +136,29 @@ def grouped(runs: Sequence[Run]) -> Groups:
         other = next((each for each in largest if each != number), (number + 1) % len(runs))
         alone[runs[number].name] = ablation.difference(runs[number].config, runs[other].config)
     return Groups([[runs[n] for n in each] for each in found if len(each) > 1], alone)
+
+
+def group(runs: Sequence[Run], number: int) -> list[Run]:
+    """Finds one of the groups of runs that can share a program.
+
+    Args:
+        runs: All runs of a sweep.
+        number: Which, from 0.
+
+    Returns:
+        Its runs.
+
+    Raises:
+        UserError: There are not so many; if there is none, the message says why.
+    """
+    found, alone = grouped(runs)
+    if number < len(found):
+        return found[number]
+    if found:
+        many = f"{len(found)} group{'s' * (len(found) > 1)}"
+        raise UserError(f"--group is {number}; expected less: the sweep has {many} of runs")
+    name, reason = next(iter(alone.items()))
+    raise UserError(f"no two runs of the sweep can share a program: of {name} {reason}")
 
 
 def load(path: str) -> SweepConfig:

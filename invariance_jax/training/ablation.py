@@ -18,7 +18,7 @@ from invariance_jax import devices, distributed
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.devices import RUN_AXIS
 from invariance_jax.errors import UserError
-from invariance_jax.fields import flatten
+from invariance_jax.fields import differences, flatten
 from invariance_jax.training import experiment, loop, optimizer
 from invariance_jax.training.checkpoints import Progress
 from invariance_jax.training.experiment import Experiment
@@ -35,6 +35,7 @@ _OWN_FIELDS += ("train.keep_checkpoints",)
 # Widths that are learned stand among the parameters.
 _COMMON_FIELDS = ("augment.learned",)
 _ORDER, _MOMENTS = "data.shuffle_seed", "optimizer"
+_OF_MOMENTS = ("name", "weight_decay_on", "grad_clip_norm")
 _LAYOUT = "replicated"
 
 
@@ -100,12 +101,16 @@ def difference(ours: ExperimentConfig, theirs: ExperimentConfig) -> str:
     first, second = in_common(ours), in_common(theirs)
 
     def said(path: str) -> str:
-        if path == _ORDER:
-            advice = "; without it config.seed orders the images"
-            return f"config.{path} is {first[path]}, not {second[path]}{advice}"
         if path == _MOMENTS:
-            return f"{ours.optimizer.name} keeps another state than {theirs.optimizer.name}"
-        return f"config.{path} is {first[path]!r}, not {second[path]!r}"
+            of_optimizer = differences(ours.optimizer, theirs.optimizer)
+            return ", ".join(
+                f"config.optimizer.{name} is {here!r}, not {there!r}, and with it what is kept of "
+                "each parameter"
+                for name, (here, there) in of_optimizer.items()
+                if name in _OF_MOMENTS
+            )
+        text = f"config.{path} is {first[path]!r}, not {second[path]!r}"
+        return text + ("; without it config.seed orders the images" if path == _ORDER else "")
 
     return ", ".join(said(path) for path in first if first[path] != second[path])
 

@@ -11,7 +11,7 @@ import importlib.util
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.evaluation.driver import Driver
 from invariance_jax.evaluation.grid import Invariance
 from invariance_jax.hlo import Collective, Costs
-from invariance_jax.training import loop, performance
+from invariance_jax.training import ablation, loop, performance
 from invariance_jax.training.experiment import Experiment
 from invariance_jax.training.step import TrainMetrics
 
@@ -158,11 +158,11 @@ def topology(name: str) -> tuple[list[jax.Device], Chip | None]:
     return list(found), CHIPS[generation]
 
 
-def compile_training(experiment: Experiment) -> Any:
+def compile_training(experiments: Sequence[Experiment]) -> Any:
     """Compiles the real training step of arrays that do not exist.
 
     Args:
-        experiment: The experiment, on any devices.
+        experiments: The experiment, on any devices; or those of runs that share a program.
 
     Returns:
         The compiled program.
@@ -170,16 +170,23 @@ def compile_training(experiment: Experiment) -> Any:
     Raises:
         DoesNotFitError: It needs more memory than a device has.
     """
-    config = experiment.config
+    first = experiments[0]
+    config = first.config
     numbers = jax.ShapeDtypeStruct((config.train.batch_size,), jnp.int32)
     canvas = (config.train.batch_size, config.data.canvas_size, config.data.canvas_size, 3)
     batch = {
         "canvas": jax.ShapeDtypeStruct(canvas, jnp.uint8),
         **dict.fromkeys(("height", "width", "label", "index"), numbers),
     }
-    step = loop.compile_step(experiment)
-    lowered = step.lower(experiment.abstract_state, jax.eval_shape(TrainMetrics.empty), batch)
-    return _compiled(lowered.compile, "the training step", _batch_of(experiment))
+    if len(experiments) == 1:
+        step = loop.compile_step(first)
+        state, metrics = first.abstract_state, jax.eval_shape(TrainMetrics.empty)
+    else:
+        program = ablation.program_of_all(experiments)
+        step, metrics = program.step, jax.eval_shape(program.no_metrics)
+        state = jax.eval_shape(lambda: program.join(iter(())))
+    lowered = step.lower(state, metrics, batch)
+    return _compiled(lowered.compile, "the training step", _batch_of(first))
 
 
 def compile_grid(experiment: Experiment, images: int = 0) -> tuple[Any, int, int]:
@@ -356,35 +363,36 @@ def granule(experiment: Experiment) -> int:
 
 
 def used_in_training(
-    experiment: Experiment, compile_: Callable[[Experiment], Any] = compile_training
+    experiments: Sequence[Experiment],
+    compile_: Callable[[Sequence[Experiment]], Any] = compile_training,
 ) -> float:
     """Bytes of a device that the training step of a batch takes.
 
     Args:
-        experiment: The experiment.
+        experiments: As `compile_training` takes them.
         compile_: `compile_training`, or what remembers what that has given.
 
     Returns:
         The bytes, also where there are not so many.
     """
     try:
-        return sum(memory_of(compile_(experiment)).values())
+        return sum(memory_of(compile_(experiments)).values())
     except DoesNotFitError as error:
         return error.used
 
 
 def plan(
-    experiment: Experiment,
+    experiments: Sequence[Experiment],
     chip: Chip | None,
     *,
     grid: bool = True,
-    compile_: Callable[[Experiment], Any] = compile_training,
+    compile_: Callable[[Sequence[Experiment]], Any] = compile_training,
     compiled: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Plans a config's training and evaluation on an experiment's devices.
 
     Args:
-        experiment: The experiment.
+        experiments: As `compile_training` takes them; of several the first one's grid is planned.
         chip: What one of the devices can do; None where that is unknown.
         grid: Whether the evaluation grid is compiled, too.
         compile_: `compile_training`, or what remembers what that has given.
@@ -397,11 +405,13 @@ def plan(
     Raises:
         DoesNotFitError: A program needs more memory than a device has.
     """
+    experiment, runs = experiments[0], len(experiments)
     config, all_devices = experiment.config, experiment.mesh.devices.ravel()
     count = len(all_devices)
     hosts = len({each.process_index for each in all_devices})
     batch = config.train.batch_size
-    training = estimate(compile_(experiment), images=batch, count=count, chip=chip)
+    program = compile_(experiments)
+    training = estimate(program, images=batch, count=count, chip=chip)
     compiled()
     flops = performance.training_flops(experiment.model, config.data.image_size)
     peak = performance.peak_flops(all_devices[0].device_kind, config.mesh.peak_flops)
@@ -415,11 +425,15 @@ def plan(
         "training": training.to_dict(),
         "flops_per_image": flops,
     }
+    if runs > 1:
+        together = count // experiment.mesh.shape[devices.RUN_AXIS]
+        across = hlo.crossing(hlo.parse(program.as_text()), together)
+        found |= {"runs": runs, "collectives_across_runs": across}
     if rate := training.images_per_second:
         canvas = 3 * config.data.canvas_size**2
         found |= {
             "images_per_second": rate * count,
-            "model_flops_utilization": rate * flops / peak if flops and peak else None,
+            "model_flops_utilization": rate * flops * runs / peak if flops and peak else None,
             "images_per_second_and_host": rate * count / hosts,
             "bytes_per_second_and_host": rate * count / hosts * canvas,
             "hours": config.train.steps * training.total_seconds / 3600,

@@ -129,7 +129,7 @@ def test_a_tiny_step_for_four_chips():
     assert len(devices) == 4 and chip == CHIP and devices[0].device_kind == "TPU v5 lite"
     config = with_(tiny(), mesh={"data": 4})
     built = experiment.make(config, available=devices, num_classes=10)
-    compiled = plan.compile_training(built)
+    compiled = plan.compile_training([built])
     found = plan.estimate(compiled, images=config.train.batch_size, count=4, chip=chip)
     assert found.seconds["compute"] > 1e-6 and found.seconds["collectives"] > 1e-6
     assert found.images_per_second == pytest.approx(8 / 4 / found.total_seconds)
