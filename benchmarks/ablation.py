@@ -65,7 +65,7 @@ def _config(number: int, folder: str, arguments: argparse.Namespace) -> dict[str
     shared: dict[str, Any] = {
         "seed": number,
         "model": {"name": arguments.model},
-        "data": {"name": "folder", "data_dir": folder, "shuffle_seed": 0},
+        "data": {"name": "folder", "data_dir": folder, "train_split": "all", "shuffle_seed": 0},
         "train": {"batch_size": arguments.batch},
         "optimizer": {"learning_rate": 0.05},
     }

@@ -3,6 +3,7 @@
 Reads the case as JSON from its argument and prints the result as one line of JSON.
 """
 
+import collections
 import json
 import sys
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import jax
 
+from invariance_jax import devices
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.fields import check
 from invariance_jax.training import ablation, experiment, loop
@@ -31,13 +33,14 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
         begun = time.perf_counter()
         step = program.step.lower(state, metrics, first).compile()
         compile_seconds = time.perf_counter() - begun
+        queued: collections.deque[Any] = collections.deque()
         for number in range(case["warmup"] + case["steps"]):
             if number == case["warmup"]:
                 jax.block_until_ready(metrics)
                 begun = time.perf_counter()
             state, metrics = step(state, metrics, next(batches))
-
-            jax.block_until_ready(metrics)
+            devices.wait_for_all_but(2, queued, metrics)  # as the loop
+        jax.block_until_ready(metrics)
         seconds = time.perf_counter() - begun
     finally:
         batches.close()

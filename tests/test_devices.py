@@ -1,10 +1,13 @@
-"""What a loop holds on the devices while it runs ahead of them."""
+"""Meshes of runs, and what a loop holds on the devices while it runs ahead of them."""
 
 import collections
 
+import jax
 import numpy as np
+import pytest
 
 from invariance_jax import devices
+from invariance_jax.errors import UserError
 
 
 class Result:
@@ -47,3 +50,58 @@ def test_results_are_fetched_one_behind():
         *("queued 0", "queued 1", "fetched 0", "queued 2", "fetched 1", "fetched 2"),
     ]
     assert list(devices.one_behind([])) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "run", "data", "shape"),
+    [
+        (8, 0, 0, (8, 1)),
+        (6, 0, 0, (2, 4)),  # as three turns of two leave nobody idle
+        (7, 0, 0, (1, 8)),
+        (32, 0, 0, (8, 1)),
+        (8, 0, 2, (4, 2)),
+        (3, 2, 1, (2, 1)),
+        (8, 1, 0, (1, 8)),
+    ],
+)
+def test_runs_are_divided_over_devices(count, run, data, shape):
+    mesh = devices.make_mesh_of_runs(count, run, data)
+    assert dict(mesh.shape) == {"run": shape[0], "data": shape[1], "model": 1}
+    # One after another: a run's devices are neighbours.
+    assert [each.id for each in mesh.devices.flat] == list(range(mesh.size))
+
+
+@pytest.mark.parametrize(("run", "data"), [(9, 0), (4, 4), (0, 9)])
+def test_mistakes_of_a_mesh_of_runs(run, data):
+    with pytest.raises(UserError, match=r"config\.mesh\.run is .* config\.mesh\.data .* at most 8"):
+        devices.make_mesh_of_runs(8, run, data)
+
+
+class Device:
+    def __init__(self, number, process):
+        self.id, self.process_index = number, process
+
+
+class Mesh:
+    axis_names = ("run", "data", "model")
+
+    def __init__(self, run, data):
+        """Eight devices of two processes."""
+        places = [Device(number, number // 4) for number in range(8)]
+        self.devices = np.array(places).reshape(run, data, 1)
+        self.shape = {"run": run, "data": data, "model": 1}
+
+
+@pytest.mark.parametrize(
+    ("run", "data", "parts"),
+    [
+        (1, 8, [(0, 2), (1, 2)]),  # each process has half of the batch
+        (2, 4, [(0, 1), (0, 1)]),  # each has a run, and all of the batch
+        (8, 1, [(0, 1), (0, 1)]),
+    ],
+)
+def test_a_process_reads_what_its_devices_hold(run, data, parts, monkeypatch):
+    mesh = Mesh(run, data)
+    for process, part in enumerate(parts):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        assert devices.part_of_input(mesh) == part

@@ -144,6 +144,29 @@ def test_collectives_have_sizes_groups_and_kinds():
     assert found.collectives[0].bytes == 8 * SIZE and not found.uncounted
 
 
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("replica_groups={{0,1,2,3},{4,5,6,7}}", [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        ("replica_groups=[2,4]<=[8]", [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        ("replica_groups=[4,2]<=[2,4]T(1,0)", [[0, 4], [1, 5], [2, 6], [3, 7]]),
+        ("replica_groups=mesh['run'=2,'data'=4] {'data'}", [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        ("replica_groups=mesh['run'=2,'data'=4] {'run'}", [[0, 4], [1, 5], [2, 6], [3, 7]]),
+        ("replica_groups=mesh['run'=2,'data'=4] {'data':(2)2}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("replica_groups=mesh['run'=2,'data'=4] {'data':(1)2}", [[0, 2], [1, 3], [4, 6], [5, 7]]),
+        ("source_target_pairs={{0,1},{1,0}}", [[0, 1], [1, 0]]),
+        ("replica_groups={}, to_apply=%add", []),
+    ],
+)
+def test_groups_hold_these_devices(text, groups):
+    line = hlo.Instruction("r", "f32[8]", "all-reduce", (), f"%p {text}, channel_id=1", False)
+    assert hlo.groups(line) == groups
+    module = hlo.Module({"main": (line,)}, "main")
+    within = bool(groups) and all(len({place // 4 for place in each}) == 1 for each in groups)
+    assert hlo.crossing(module, 4) == ([] if within else ["r"])
+    assert hlo.crossing(module, 1) == ["r"]
+
+
 def test_look_ups_and_what_has_no_estimate():
     found = costs(
         "%i = s32[100,1]{1,0} constant({...})",

@@ -158,7 +158,7 @@ def group(runs: Sequence[Run], number: int) -> list[Run]:
         many = f"{len(found)} group{'s' * (len(found) > 1)}"
         raise UserError(f"--group is {number}; expected less: the sweep has {many} of runs")
     name, reason = next(iter(alone.items()))
-    raise UserError(f"no two runs of the sweep can share a program: of {name} {reason}")
+    raise UserError(f"no two runs of the sweep can share a program; {name}: {reason}")
 
 
 def load(path: str) -> SweepConfig:

@@ -163,13 +163,9 @@ def make(
             f"config.mesh.parameters is {layout.parameters!r}; expected {_LAYOUT!r} for runs that "
             "share a program"
         )
-    found = [
-        experiment.make(each, available=available, num_classes=num_classes, runs=len(configs))
-        for each in configs
-    ]
-    for each in found[1:]:
-        each.share(found[0])
-    return found
+    options = {"available": available, "num_classes": num_classes}
+    first = experiment.make(configs[0], runs=len(configs), **options)
+    return [first, *(experiment.make(each, like=first, **options) for each in configs[1:])]
 
 
 def program_of_all(experiments: Sequence[Experiment]) -> Program:

@@ -41,6 +41,7 @@ class Experiment:
         schedule: Its learning rate.
         loss: What the optimizer makes small.
         num_classes: Of the training images; None to ask them.
+        like: A run with the same images, network and kind of optimizer, whose are taken.
     """
 
     config: ExperimentConfig
@@ -55,10 +56,13 @@ class Experiment:
     schedule: optax.Schedule
     loss: Loss
     num_classes: int | None = None
+    like: "Experiment | None" = None
 
     @functools.cached_property
     def train_source(self) -> data.Source:
         """Training images, the share of them that the config wants."""
+        if self.like:
+            return self.like.train_source
         config = self.config.data
         source = data.from_config(config, config.train_split, "data.train_split")
         if config.fraction == 1:
@@ -71,6 +75,8 @@ class Experiment:
     @functools.cached_property
     def validation_source(self) -> data.Source:
         """Images for accuracy."""
+        if self.like:
+            return self.like.validation_source
         config = self.config.data
         return data.from_config(config, config.validation_split, "data.validation_split")
 
@@ -110,6 +116,8 @@ class Experiment:
     @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and shardings of the state; nothing is computed, no parameter read."""
+        if self.like:
+            return self.like.abstract_state
         config = self.config
         try:
             # Once: to trace a large network takes seconds.
@@ -120,16 +128,6 @@ class Experiment:
                 f"config.model.name {config.model.name!r} with config.data.image_size "
                 f"{config.data.image_size}: {error}"
             ) from error
-
-    def share(self, other: "Experiment") -> None:
-        """Takes what is opened and traced from another experiment, of a run with which it shares.
-
-        Args:
-            other: One with the same data, network and kind of optimizer.
-        """
-        shared = ("train_source", "validation_source", "model", "abstract_state")
-        for name in shared[2:] if self.num_classes else shared:
-            vars(self)[name] = getattr(other, name)
 
     def as_model(self, variables: Any) -> models.Model:
         """The network as the evaluator sees it.
@@ -222,6 +220,7 @@ def make(
     available: Sequence[jax.Device] | None = None,
     num_classes: int | None = None,
     runs: int = 0,
+    like: Experiment | None = None,
 ) -> Experiment:
     """Builds everything that a config names but its data, and checks that it fits together.
 
@@ -230,6 +229,7 @@ def make(
         available: The devices; those at hand by default.
         num_classes: Of the training images; by default they are opened and asked.
         runs: How many runs share the devices and one program; 0 for a run alone.
+        like: Another of these runs, whose mesh, images and shapes are taken.
 
     Returns:
         The experiment. No data has been opened, and nothing computed on a device.
@@ -243,7 +243,9 @@ def make(
             f"config.mesh.model is {config.mesh.model}, but with config.mesh.parameters "
             f"{config.mesh.parameters!r} its devices would all do the same; expected 1, or 'tensor'"
         )
-    if runs:
+    if like:
+        mesh = like.mesh
+    elif runs:
         mesh = devices.make_mesh_of_runs(runs, config.mesh.run, config.mesh.data, available)
     else:
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model, available)
@@ -270,6 +272,7 @@ def make(
         schedule=optimizer.make_schedule(config.optimizer, config.train.steps),
         loss=make_loss(config.train.loss, config.train.label_smoothing),
         num_classes=num_classes,
+        like=like,
     )
 
 

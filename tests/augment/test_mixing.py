@@ -49,6 +49,16 @@ def test_partners_are_neighbours_across_devices_too():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), alone, spread)
 
 
+@pytest.mark.parametrize("mixing", [augment.mixup(alpha=1.0), augment.cutmix()])
+def test_a_part_of_a_batch_is_mixed_with_partners_that_are_given(mixing):
+    images = jnp.asarray(np.random.default_rng(0).random((6, 4, 4, 3), np.float32))
+    labels = jnp.eye(6)
+    whole = jax.jit(mixing)(KEYS[0], images, labels)
+    others = jnp.roll(images, 1, 0)[2:4], jnp.roll(labels, 1, 0)[2:4]
+    part = jax.jit(mixing)(KEYS[0], images[2:4], labels[2:4], others)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[2:4], b, rtol=1e-6), whole, part)
+
+
 def test_mixup_mixes_labels_as_it_mixes_images():
     # Every image is its class's colour: the colours of the result are its labels.
     images = jnp.eye(3)[:, None, None, :] * jnp.ones((1, 4, 4, 1))

@@ -124,6 +124,12 @@ def test_without_pairs_each_image_is_read_exactly_once(digits, model):
         logits, _ = model.apply(variables, normalize(pixels_of(digits)))
         np.testing.assert_array_equal(found["predicted"], np.argmax(logits, axis=1))
     assert source.reads == dict.fromkeys(range(IMAGES), 4)
+    # Several at once take one more reading.
+    both = driver.run_each([other, model.variables])
+    assert source.reads == dict.fromkeys(range(IMAGES), 5)
+    for variables, ((_, found),) in zip((other, model.variables), both, strict=True):
+        logits, _ = model.apply(variables, normalize(pixels_of(digits)))
+        np.testing.assert_array_equal(found["predicted"], np.argmax(logits, axis=1))
 
 
 def test_measurements_that_pair_the_images_differently_cannot_share_a_run(digits, model):

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,16 @@ def pretended(tmp_path, monkeypatch):
         (tmp_path / f"{run.name}.json").write_text(run.config.to_json())
     shell = textwrap.dedent(
         f"""
+        if [ $1 = ablate ]; then
+          echo $* >> {tmp_path}/calls
+          [ -e {tmp_path}/crash ] && exit 9
+          for name in $(cat {tmp_path}/fused); do
+            mkdir -p {root}/$name/checkpoints/1200
+            cp {tmp_path}/$name.json {root}/$name/config.json
+          done
+          [ -e {tmp_path}/diverged ] && cp -r {tmp_path}/diverged/. {root} && exit 1
+          exit 0
+        fi
         for word; do case $word in --workdir=*) dir=${{word#*=}} ;; esac; done
         name=$(basename $dir)
         echo $name $CUDA_VISIBLE_DEVICES >> {tmp_path}/calls
@@ -260,6 +271,87 @@ def test_a_task_of_the_array_runs_its_run(pretended, monkeypatch, tmp_path, caps
     assert [line.strip() for line in pretended.calls()] == [pretended.names[2]]
     assert pretended("--run=4") == 2
     assert "--run is '4'; expected a whole number, 0 to 3" in capsys.readouterr().err
+
+
+@pytest.fixture
+def fused(pretended, tmp_path):
+    """Two runs that share a program: those of translations, whose seeds share an order."""
+    sweep = small(overrides=("data.shuffle_seed=0",))
+    (tmp_path / "sweep.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        f"def get_config():\n    return ConfigDict({sweep.to_dict()!r})\n"
+    )
+    runs = sweeps.expand(sweep, tmp_path / "runs")
+    for run in runs:
+        (tmp_path / f"{run.name}.json").write_text(run.config.to_json())
+    (tmp_path / "fused").write_text(" ".join(run.name for run in runs[2:]))
+    return pretended, runs
+
+
+def test_groups_of_runs_are_one_process_each(fused, tmp_path, capsys, monkeypatch):
+    main, runs = fused
+    flags = f"ablate --config={tmp_path}/sweep.py --root={tmp_path}/runs --group="
+    with monkeypatch.context() as patch:
+        patch.setattr(main.script, "program", lambda command: command)
+        assert main("--fused", "--jobs=2", "--dry_run") == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [f"{flags}0", f"{flags}1"]
+    for run in runs[:2]:  # four steps, and not 1200
+        pretend_finished(run)
+    assert main("--fused") == 0
+    assert main.calls() == [f"{flags}1"]
+    shown = capsys.readouterr()
+    assert "4 runs: 4 finished" in shown.out and "alone" not in shown.err
+
+
+def test_a_run_that_cannot_share_is_trained_alone_and_told_why(pretended, tmp_path, capsys):
+    # Without a seed of the order each seed has its own; two augmentations differ in steps.
+    (tmp_path / "fused").write_text("")
+    assert pretended("--fused", "--jobs=2") == 0
+    told = capsys.readouterr().err
+    first = pretended.names[0]
+    assert f"{first} is trained alone: config.data.shuffle_seed is 0, not 1; without" in told
+    assert sorted(line.strip() for line in pretended.calls()) == sorted(pretended.names)
+
+
+def test_one_that_diverged_waits_for_retry_and_the_others_are_finished(fused, tmp_path, capsys):
+    main, runs = fused
+    for run in runs[:2]:
+        pretend_finished(run)
+    (tmp_path / "fused").write_text(runs[2].name)
+    marked = tmp_path / "diverged" / runs[3].name
+    marked.mkdir(parents=True)
+    (marked / "failed.txt").write_text("at step 3 the loss is not finite")
+    assert main("--fused") == 1
+    shown = capsys.readouterr()
+    assert "4 runs: 3 finished, 1 failed" in shown.out and "at step 3 the loss" in shown.err
+    assert main("--fused") == 1 and len(main.calls()) == 1  # it is left alone
+    (tmp_path / "fused").write_text(runs[3].name)
+    shutil.rmtree(tmp_path / "diverged")
+    (tmp_path / "runs" / runs[3].name / "failed.txt").unlink()  # as the command does
+    assert main("--fused", "--retry") == 0
+    assert main.calls()[1].endswith("--group=1 --retry")
+
+
+def test_a_group_that_breaks_marks_what_is_not_trained(fused, tmp_path, capsys):
+    main, runs = fused
+    for run in runs[:3]:
+        pretend_finished(run)
+    (tmp_path / "crash").touch()
+    assert main("--fused") == 1
+    assert "3 finished, 1 failed" in capsys.readouterr().out
+    assert runs[3].failure().startswith("ablate ended with code 9: ")
+    assert not runs[2].failure()
+
+
+def test_groups_are_tasks_of_a_slurm_array(fused, tmp_path, capfd):
+    main, runs = fused
+    for run in runs[:2]:
+        pretend_finished(run)
+    assert main("--fused", "--slurm=--gpus=1", "--dry_run") == 0
+    shown = capfd.readouterr().out.rstrip()
+    assert "--array=1%1 " in shown and shown.endswith("/runs --fused --run=array")
+    assert main("--fused", "--run=1") == 0
+    assert [line.split()[0] for line in main.calls()] == ["ablate"]
 
 
 def test_sigterm_stops_the_runs_and_marks_none_as_failed(pretended, tmp_path, capsys):

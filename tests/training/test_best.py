@@ -29,9 +29,9 @@ def run(tmp_path_factory):
     judged = []
 
     def make_validate(built):
-        def validate(variables):
-            judged.append(jax.device_get(variables))
-            return Validation(top1=TOP1[len(judged)], top5=0.9, images=10, loss=1.0)
+        def validate(networks):
+            judged.extend(map(jax.device_get, networks))
+            return [Validation(top1=TOP1[len(judged)], top5=0.9, images=10, loss=1.0)]
 
         return validate
 
@@ -102,7 +102,7 @@ def test_a_better_validation_between_two_checkpoints_is_saved(tmp_path):
     top1 = iter((0.5, 0.4, 0.3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            loop, "make_validate", lambda _: lambda _: Validation(next(top1), 1, 1, loss=1.0)
+            loop, "make_validate", lambda _: lambda _: [Validation(next(top1), 1, 1, loss=1.0)]
         )
         loop.train(experiment.make(config), tmp_path, announce=lambda _: None)
     assert checkpoints.steps(tmp_path) == [1, 3]

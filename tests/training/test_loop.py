@@ -135,7 +135,7 @@ def test_a_workdir_of_another_config_is_refused_with_both_values(finished):
 def test_validation_counts_every_image_once(finished):
     trained, _ = finished
     built = experiment.make(tiny())  # 10 images in batches of 8
-    found = loop.make_validate(built)(trained.state.evaluated_variables)
+    (found,) = loop.make_validate(built)([trained.state.evaluated_variables])
     assert found[:3] == (trained.top1, trained.top5, 10)
 
 
