@@ -15,6 +15,7 @@ from invariance_jax import devices
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.fields import check
 from invariance_jax.training import ablation, experiment, loop
+from invariance_jax.training.program import program_of_all, program_of_one
 
 
 def measure(case: dict[str, Any]) -> dict[str, float]:
@@ -22,9 +23,9 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     jax.config.update("jax_num_cpu_devices", case["devices"])
     configs = [check(ExperimentConfig, each) for each in case["configs"]]
     if len(configs) == 1:
-        built, make_program = [experiment.make(configs[0])], loop.program_of_one
+        built, make_program = [experiment.make(configs[0])], program_of_one
     else:
-        built, make_program = ablation.make(configs), ablation.program_of_all
+        built, make_program = ablation.make(configs), program_of_all
     program = make_program(built)
     state, metrics = program.join(each.init_state() for each in built), program.no_metrics()
     batches = loop.training_input(built[0], 0)

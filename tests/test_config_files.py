@@ -13,7 +13,7 @@ from invariance_jax.config import ExperimentConfig, SweepConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.fields import check
-from invariance_jax.training import experiment, loop
+from invariance_jax.training import experiment, loop, program
 from invariance_jax.training.optimizer import make_schedule
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -32,9 +32,11 @@ def take_one_step(config):
     """The loss of the first step, on one device and a batch that a laptop can bear."""
     config = config.with_values(train={"batch_size": 8}, mesh={"data": 1})
     built = experiment.make(config)
-    state, metrics = built.init_state(), loop.no_metrics(built)
+    state, metrics = built.init_state(), program.no_metrics(built)
     before = jax.device_get(state.params)
-    state, metrics = loop.compile_step(built)(state, metrics, next(loop.training_input(built, 0)))
+    state, metrics = program.compile_step(built)(
+        state, metrics, next(loop.training_input(built, 0))
+    )
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, jax.device_get(state.params))
     assert max(jax.tree.leaves(moved)) > 0 and int(state.step) == 1
     return float(jax.device_get(metrics).compute()["loss"])
@@ -97,8 +99,8 @@ def trace_the_step(config):
         field: jax.ShapeDtypeStruct(shape, np.uint8 if field == "canvas" else np.int32)
         for field, shape in shapes.items()
     }
-    metrics = jax.eval_shape(lambda: loop.no_metrics(built))
-    state, _ = jax.eval_shape(loop.compile_step(built), built.abstract_state, metrics, batch)
+    metrics = jax.eval_shape(lambda: program.no_metrics(built))
+    state, _ = jax.eval_shape(program.compile_step(built), built.abstract_state, metrics, batch)
     assert jax.tree.structure(state) == jax.tree.structure(built.abstract_state)
 
 

@@ -8,7 +8,7 @@ import pytest
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.configs import digits
 from invariance_jax.fields import check
-from invariance_jax.training import experiment, loop, metrics
+from invariance_jax.training import experiment, loop, metrics, program
 
 
 def tiny(model="resnet8", **train):
@@ -60,9 +60,9 @@ def take_steps(config, steps, state=None):
     """Takes some steps without validation or files; the last state and each step's loss."""
     built = experiment.make(config)
     state = built.init_state() if state is None else state
-    run_step, batches = loop.compile_step(built), loop.training_input(built, int(state.step))
+    run_step, batches = program.compile_step(built), loop.training_input(built, int(state.step))
     losses = []
     for _ in range(steps):
-        state, metrics = run_step(state, loop.no_metrics(built), next(batches))
+        state, metrics = run_step(state, program.no_metrics(built), next(batches))
         losses.append(float(jax.device_get(metrics).compute()["loss"]))
     return state, losses

@@ -1,30 +1,20 @@
-"""Runs that share a program and its input: one network, trained in several ways at once.
-
-The state of all runs is stacked, and its leading axis divided over the axis `run` of the mesh. A
-batch is decoded once; every group of devices takes its runs one after another, each on all of the
-batch, and branches where they differ. Nothing travels from one group to another but a state that is
-saved or validated.
-"""
+"""Runs that share a program and its input: which can, who goes on together, and their training."""
 
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from invariance_jax import devices, distributed
+from invariance_jax import distributed
 from invariance_jax.config import ExperimentConfig
-from invariance_jax.devices import RUN_AXIS
 from invariance_jax.errors import UserError
 from invariance_jax.fields import differences, flatten
 from invariance_jax.training import experiment, loop, optimizer
 from invariance_jax.training.checkpoints import Progress
 from invariance_jax.training.experiment import Experiment
-from invariance_jax.training.loop import Program
-from invariance_jax.training.state import TrainState
-from invariance_jax.training.step import TrainMetrics
+from invariance_jax.training.program import program_of_all, program_of_one
 
 T = TypeVar("T")
 
@@ -168,111 +158,6 @@ def make(
     return [first, *(experiment.make(each, like=first, **options) for each in configs[1:])]
 
 
-def program_of_all(experiments: Sequence[Experiment]) -> Program:
-    """Makes the program of several runs.
-
-    Args:
-        experiments: From `make`.
-
-    Returns:
-        The program. Its state and metrics have a leading axis, of as many runs as are divisible by
-        the groups of devices; what is beyond the last run is computed and never looked at.
-    """
-    mesh, first = experiments[0].mesh, experiments[0]
-    groups_of_devices = mesh.shape[RUN_AXIS]
-    turns = -(-len(experiments) // groups_of_devices)
-    slots = turns * groups_of_devices
-    by_run, whole = PartitionSpec(RUN_AXIS), PartitionSpec()
-    over_runs = devices.by_run(mesh)
-
-    def step_of_group(numbers: Any, states: Any, metrics: Any, batch: Any) -> tuple[Any, Any]:
-        # The states are carried, so that each takes its own memory again.
-        def turn(carry: Any, at: Any) -> tuple[Any, None]:
-            step = loop.step_of(experiments, numbers[at], None)
-            return _with(carry, at, step(*_one(carry, at), batch)), None
-
-        carry, _ = jax.lax.scan(turn, (states, metrics), jnp.arange(turns))
-        return carry
-
-    step = jax.shard_map(
-        step_of_group,
-        mesh=mesh,
-        axis_names={RUN_AXIS},
-        in_specs=(by_run, by_run, by_run, whole),
-        out_specs=(by_run, by_run),
-        check_vma=False,
-    )
-
-    def step_of_all(states: Any, metrics: Any, batch: Any) -> tuple[Any, Any]:
-        numbers = jnp.minimum(jnp.arange(slots), len(experiments) - 1)
-        return step(numbers, states, metrics, batch)
-
-    def is_here(number: Any) -> Any:
-        return jax.lax.axis_index(RUN_AXIS) == number // turns
-
-    def put(states: Any, state: Any, number: Any) -> Any:
-        at = number % turns
-        mine = jax.tree.map(lambda x, y: jnp.where(is_here(number), y, x), _one(states, at), state)
-        return _with(states, at, mine)
-
-    def take(states: Any, number: Any) -> Any:
-        def sent(x: Any) -> Any:
-            # As whole numbers, so that zeros keep their sign.
-            bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
-            bits = jax.lax.psum(jnp.where(is_here(number), bits, 0), RUN_AXIS)
-            return jax.lax.bitcast_convert_type(bits, x.dtype)
-
-        return jax.tree.map(sent, _one(states, number % turns))
-
-    on_all = {"mesh": mesh, "check_vma": False}
-    put = jax.jit(
-        jax.shard_map(put, in_specs=(by_run, whole, whole), out_specs=by_run, **on_all),
-        donate_argnums=0,
-    )
-    take = jax.jit(jax.shard_map(take, in_specs=(by_run, whole), out_specs=whole, **on_all))
-    empty = jax.jit(
-        lambda: jax.tree.map(lambda x: jnp.zeros((slots, *x.shape), x.dtype), first.abstract_state),
-        out_shardings=over_runs,
-    )
-    no_metrics = jax.jit(
-        lambda: jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (slots, *x.shape)), TrainMetrics.empty()
-        ),
-        out_shardings=over_runs,
-    )
-
-    def join(states: Iterator[TrainState]) -> Any:
-        joined = empty()
-        for number, state in enumerate(states):
-            joined = put(joined, state, number)
-        return joined
-
-    return Program(
-        step=jax.jit(
-            step_of_all,
-            in_shardings=(over_runs, over_runs, devices.by_example(mesh)),
-            out_shardings=(over_runs, over_runs),
-            # Not the metrics: those of each step say when it is done.
-            donate_argnums=0,
-        ),
-        no_metrics=no_metrics,
-        join=join,
-        part=take,
-        split=lambda metrics: [
-            jax.tree.map(lambda x, number=number: x[number], metrics)
-            for number in range(len(experiments))
-        ],
-    )
-
-
-def _one(stacked: Any, at: Any) -> Any:
-    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, at, keepdims=False), stacked)
-
-
-def _with(stacked: Any, at: Any, new: Any) -> Any:
-    return jax.tree.map(lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, at, 0), stacked, new)
-
-
 def train(
     configs: Sequence[ExperimentConfig],
     workdirs: Sequence[pathlib.Path],
@@ -298,7 +183,7 @@ def train(
         CheckpointError: A checkpoint could not be written or read.
     """
     if len(configs) == 1:
-        built, program = [experiment.make(configs[0])], loop.program_of_one
+        built, program = [experiment.make(configs[0])], program_of_one
     else:
         built, program = make(configs), program_of_all
     announce(distributed.device_map(built[0].mesh))

@@ -3,9 +3,7 @@
 import collections
 import contextlib
 import dataclasses
-import functools
 import itertools
-import operator
 import pathlib
 import signal
 import time
@@ -13,15 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
 from clu import parameter_overview
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, PartitionSpec
 
 from invariance_jax import data, devices, distributed, files, progress, signals
 from invariance_jax.augment.learned import COLLECTION
-from invariance_jax.augment.mixing import partners
 from invariance_jax.errors import RunError, UserError
 from invariance_jax.evaluation.accuracy import Accuracy, AveragedAccuracy
 from invariance_jax.evaluation.driver import Driver
@@ -31,8 +25,8 @@ from invariance_jax.training import workdir as workdirs
 from invariance_jax.training.checkpoints import CheckpointWriter, Progress
 from invariance_jax.training.experiment import Experiment
 from invariance_jax.training.metrics import MetricWriter
+from invariance_jax.training.program import Program, program_of_one
 from invariance_jax.training.state import TrainState
-from invariance_jax.training.step import Step, TrainMetrics, make_train_step
 
 _OVERVIEW = "parameters.txt"
 # Enough that the devices never wait for the host; a batch of canvases takes hundreds of MB.
@@ -120,130 +114,6 @@ def make_validate(experiment: Experiment) -> Callable[[Sequence[Any]], list[Vali
         return validations
 
     return validate
-
-
-class Program(NamedTuple):
-    """The step that is run, of one run or of several, and how their states lie in its own.
-
-    Attributes:
-        step: `step(state, metrics, batch) -> (state, metrics)`, compiled at the first call.
-        no_metrics: Makes the metrics of no step yet.
-        join: Makes the step's state of the runs' states, which come one after another.
-        part: What belongs to one run of the step's state, or of a part of that.
-        split: What belongs to each run of the step's metrics, on the host.
-    """
-
-    step: Callable[..., tuple[Any, Any]]
-    no_metrics: Callable[[], Any]
-    join: Callable[[Iterator[TrainState]], Any]
-    part: Callable[[Any, int], Any]
-    split: Callable[[Any], Sequence[Any]]
-
-
-def program_of_one(experiments: Sequence[Experiment]) -> Program:
-    """Makes the program of a run alone.
-
-    Args:
-        experiments: Its experiment.
-
-    Returns:
-        The program.
-    """
-    (experiment,) = experiments
-    return Program(
-        step=compile_step(experiment),
-        no_metrics=functools.partial(no_metrics, experiment),
-        join=next,
-        part=lambda tree, number: tree,
-        split=lambda metrics: [metrics],
-    )
-
-
-def compile_step(experiment: Experiment) -> Callable[..., tuple[TrainState, Any]]:
-    """Wraps the pure step into one program over the mesh that reuses the state's memory.
-
-    Args:
-        experiment: The experiment.
-
-    Returns:
-        `step(state, metrics, batch) -> (state, metrics)`, compiled at the first call.
-    """
-    whole = devices.replicated(experiment.mesh)
-    where = jax.tree.map(lambda x: x.sharding, experiment.abstract_state)
-    return jax.jit(
-        step_of([experiment], 0, experiment.mesh),
-        in_shardings=(where, whole, devices.by_example(experiment.mesh)),
-        out_shardings=(where, whole),
-        # Not the metrics: those of each step say when it is done.
-        donate_argnums=0,
-    )
-
-
-def step_of(experiments: Sequence[Experiment], number: Any, mesh: Mesh | None) -> Step:
-    """Makes the pure step of one of several runs, which have the network and the batch in common.
-
-    Args:
-        experiments: Of all the runs.
-        number: Which run, int32 scalar. Where they differ, the program branches by it.
-        mesh: The devices; None within a `shard_map` over runs.
-
-    Returns:
-        The step.
-    """
-
-    def chosen(of_run: Callable[[Experiment], Callable[..., Any]], *sections: str) -> Any:
-        """A function of each run, equal for runs whose sections of the config are."""
-        keys = [
-            str([operator.attrgetter(each)(x.config) for each in sections]) for x in experiments
-        ]
-        functions = {key: of_run(x) for key, x in zip(keys, experiments, strict=True)}
-        if len(functions) == 1:
-            return functions.popitem()[1]
-        order = list(functions)
-        which = jnp.asarray([order.index(key) for key in keys])[number]
-        return lambda *args: jax.lax.switch(which, list(functions.values()), *args)
-
-    first = experiments[0]
-    seeds = [each.config.seed for each in experiments]
-    divided, whole = PartitionSpec(devices.DATA_AXIS), PartitionSpec()
-    # Every device works on its own images, and may branch for each.
-    on_each = functools.partial(
-        jax.shard_map,
-        mesh=mesh,
-        axis_names={devices.DATA_AXIS, devices.MODEL_AXIS},
-        out_specs=divided,
-        check_vma=False,
-    )
-    mix = chosen(lambda run: run.mixing, "augment.mixing")
-    mix_on_each = on_each(mix, in_specs=(whole, divided, divided, divided))
-
-    def mixing(key: Any, images: Any, labels: Any) -> tuple[Any, Any]:
-        if not any(each.mixing.mixings for each in experiments):
-            return images, labels
-        # Sent by all runs, whatever they do with them: in a branch only some devices would send.
-        others = partners(images), partners(labels)
-        return mix_on_each(key, images, labels, others)
-
-    optimize = chosen(lambda run: run.optimizer.update, "optimizer")
-    return make_train_step(
-        first.model,
-        on_each(
-            chosen(
-                lambda run: run.whole_augmentation.on_batch,
-                *("augment.name", "augment.policies", "augment.per_class"),
-            ),
-            in_specs=divided,
-        ),
-        mixing,
-        optax.GradientTransformation(first.optimizer.init, optimize),
-        chosen(lambda run: run.schedule, "optimizer"),
-        jax.random.key(jnp.asarray(seeds)[number] if len(set(seeds)) > 1 else seeds[0]),
-        normalize=first.normalize,
-        loss=chosen(lambda run: run.loss, "train.loss", "train.label_smoothing"),
-        grad_accum_steps=first.config.train.grad_accum_steps,
-        ema_decay=first.config.train.ema_decay,
-        learned=first.learned,
-    )
 
 
 def training_input(
@@ -580,15 +450,3 @@ def _make_throughput(experiment: Experiment, runs: int) -> performance.Throughpu
         image_flops=flops and flops * runs,
         peak_flops=peak and peak * len(devices_),
     )
-
-
-def no_metrics(experiment: Experiment) -> Any:
-    """Makes the metrics of no step yet.
-
-    Args:
-        experiment: The experiment.
-
-    Returns:
-        A `TrainMetrics` on the mesh.
-    """
-    return jax.device_put(TrainMetrics.empty(), devices.replicated(experiment.mesh))

@@ -22,8 +22,9 @@ from invariance_jax.errors import UserError
 from invariance_jax.evaluation.driver import Driver
 from invariance_jax.evaluation.grid import Invariance
 from invariance_jax.hlo import Collective, Costs
-from invariance_jax.training import ablation, loop, performance
+from invariance_jax.training import performance
 from invariance_jax.training.experiment import Experiment
+from invariance_jax.training.program import compile_step, program_of_all
 from invariance_jax.training.step import TrainMetrics
 
 HERE = "here"
@@ -179,10 +180,10 @@ def compile_training(experiments: Sequence[Experiment]) -> Any:
         **dict.fromkeys(("height", "width", "label", "index"), numbers),
     }
     if len(experiments) == 1:
-        step = loop.compile_step(first)
+        step = compile_step(first)
         state, metrics = first.abstract_state, jax.eval_shape(TrainMetrics.empty)
     else:
-        program = ablation.program_of_all(experiments)
+        program = program_of_all(experiments)
         step, metrics = program.step, jax.eval_shape(program.no_metrics)
         state = jax.eval_shape(lambda: program.join(iter(())))
     lowered = step.lower(state, metrics, batch)

@@ -19,6 +19,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.models import registry
 from invariance_jax.training import ablation, checkpoints, experiment, loop, metrics, plan, workdir
 from invariance_jax.training.checkpoints import CheckpointWriter
+from invariance_jax.training.program import program_of_all
 
 # One block of eight channels: what is compiled here are eight runs at once.
 ADD_NETWORK = (
@@ -77,7 +78,7 @@ def test_every_run_is_what_it_is_alone_on_any_mesh(run, per_run, alone):
     configs = [config_of(number, run=run, data=per_run) for number in EIGHT]
     experiments = ablation.make(configs)
     assert dict(experiments[0].mesh.shape) == {"run": run, "data": per_run, "model": 1}
-    program, step = ablation.program_of_all(experiments), plan.compile_training(experiments)
+    program, step = program_of_all(experiments), plan.compile_training(experiments)
     state = program.join(each.init_state() for each in experiments)
     batches, losses = loop.training_input(experiments[0], 0), []
     for batch in itertools.islice(batches, 4):

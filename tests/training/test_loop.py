@@ -10,7 +10,7 @@ from tiny_runs import stopped_after, tiny, with_
 
 from invariance_jax import devices
 from invariance_jax.errors import UserError
-from invariance_jax.training import experiment, loop, metrics, workdir
+from invariance_jax.training import experiment, loop, metrics, program, workdir
 from invariance_jax.training.losses import cross_entropy
 from invariance_jax.training.step import example_keys, mixing_key
 
@@ -75,9 +75,9 @@ def test_the_first_loss_is_that_of_augmented_mixed_normalised_images(mixing):
         return cross_entropy(0.0)(logits, target).mean()
 
     wanted = float(expected(state.variables, batch))
-    step = loop.compile_step(built)
+    step = program.compile_step(built)
     for _ in range(2):  # the second time nothing is compiled
-        state, metrics_ = step(state, loop.no_metrics(built), batch)
+        state, metrics_ = step(state, program.no_metrics(built), batch)
         if int(state.step) == 1:
             found = float(jax.device_get(metrics_).compute()["loss"])
     assert found == pytest.approx(wanted, rel=1e-5)

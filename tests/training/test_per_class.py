@@ -16,7 +16,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.evaluation import results
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.factors.rows import Row, coordinates
-from invariance_jax.training import experiment, loop, metrics
+from invariance_jax.training import experiment, loop, metrics, program
 from invariance_jax.training.step import example_keys, make_train_step
 
 ROWS = ("shear_x 5", "color 4", "rotate 9", "invert 3")
@@ -97,7 +97,7 @@ def first_step(config, augmentation=None, canvas=None):
         grad_accum_steps=config.train.grad_accum_steps,
         ema_decay=config.train.ema_decay,
     )
-    state, found = jax.jit(step)(built.init_state(), loop.no_metrics(built), batch)
+    state, found = jax.jit(step)(built.init_state(), program.no_metrics(built), batch)
     return built, batch, jax.device_get(state), found.compute()["loss"]
 
 
