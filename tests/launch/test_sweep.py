@@ -114,6 +114,16 @@ def test_the_sweep_of_the_repository_is_spelled_out(tmp_path, monkeypatch):
     ).read_text(encoding="utf-8")
 
 
+def test_the_sweeps_of_the_repository_are_made_to_share(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name, sizes in (("digits", [4, 4]), ("imagenet64", [32])):
+        runs = sweeps.expand(sweeps.load(f"configs/sweeps/{name}.py"), tmp_path)
+        groups, alone = sweeps.grouped(runs)
+        assert [len(group) for group in groups] == sizes and not alone
+        for group in groups:
+            assert len({run.config.model.name for run in group}) == 1
+
+
 def pretend_finished(run):
     """What a finished training leaves."""
     run.workdir.mkdir(parents=True, exist_ok=True)
