@@ -17,7 +17,7 @@ from tiny_runs import take_steps, tiny, with_
 from invariance_jax import data, devices, hlo
 from invariance_jax.errors import UserError
 from invariance_jax.models import registry
-from invariance_jax.training import ablation, checkpoints, experiment, loop, metrics, plan, workdir
+from invariance_jax.training import ablation, checkpoints, experiment, loop, metrics, workdir
 from invariance_jax.training.checkpoints import CheckpointWriter
 from invariance_jax.training.program import program_of_all
 
@@ -27,11 +27,11 @@ ADD_NETWORK = (
     "registry._resnet((1,), width=8, stems=('cifar', 'imagenet'))"
 )
 # With a momentum alone, rounding errors stay what they are.
-SGD = {"name": "sgd(momentum=0.9)", "learning_rate": 0.02}
+SGD = {"name": "sgd(momentum=0.9)", "learning_rate": 0.005}
 OWN = (
-    {"augment": {"name": "none"}},
+    {},
     {"augment": {"name": "translate(t=0.1)"}, "seed": 1},
-    {"augment": {"name": "none"}, "optimizer": {"learning_rate": 0.01, "weight_decay": 0.1}},
+    {"optimizer": {"learning_rate": 0.01, "weight_decay": 0.1}},
     {"augment": {"policies": ("random_erasing(probability=0.5)",)}, "seed": 3},
     {"augment": {"mixing": ("mixup(alpha=1.0)",)}, "train": {"label_smoothing": 0.1}, "seed": 4},
     {"augment": {"mixing": ("mixup(alpha=1.0)", "cutmix(alpha=1.0)")}},
@@ -39,11 +39,13 @@ OWN = (
     {"optimizer": {"schedule": "cosine", "warmup_steps": 1}, "seed": 7},
 )
 EIGHT = range(len(OWN))
+FOUR_BY_TWO = {"run": 4, "data": 2}
 
 
 def config_of(number, **mesh):
     """The config of one of eight runs."""
-    base = with_(tiny("resnet_mu"), data={"shuffle_seed": 5}, optimizer=SGD)
+    shared = {"data": {"shuffle_seed": 5}, "augment": {"name": "none"}, "optimizer": SGD}
+    base = with_(tiny("resnet_mu"), **shared)
     return with_(with_(base, **OWN[number]), mesh={"data": 1} | mesh)
 
 
@@ -73,16 +75,14 @@ def assert_as_alone(state, expected):
     )
 
 
-@pytest.mark.parametrize(("run", "per_run"), [(4, 2), (1, 1)])
-def test_every_run_is_what_it_is_alone_on_any_mesh(run, per_run, alone):
-    configs = [config_of(number, run=run, data=per_run) for number in EIGHT]
-    experiments = ablation.make(configs)
-    assert dict(experiments[0].mesh.shape) == {"run": run, "data": per_run, "model": 1}
-    program, step = program_of_all(experiments), plan.compile_training(experiments)
+def test_every_run_is_what_it_is_alone(alone):
+    experiments = ablation.make([config_of(number, **FOUR_BY_TWO) for number in EIGHT])
+    assert dict(experiments[0].mesh.shape) == {"run": 4, "data": 2, "model": 1}
+    program = program_of_all(experiments)
     state = program.join(each.init_state() for each in experiments)
-    batches, losses = loop.training_input(experiments[0], 0), []
+    batches, step, losses = loop.training_input(experiments[0], 0), None, []
     for batch in itertools.islice(batches, 4):
-        del batch["mask"]
+        step = step or program.step.lower(state, program.no_metrics(), batch).compile()
         state, found = step(state, program.no_metrics(), batch)
         of_runs = program.split(devices.to_host(found))
         losses.append([float(each.compute()["loss"]) for each in of_runs])
@@ -95,8 +95,8 @@ def test_every_run_is_what_it_is_alone_on_any_mesh(run, per_run, alone):
     assert len({round(loss, 4) for loss in losses[-1]}) == len(OWN)
     module = hlo.parse(step.as_text())
     found = hlo.costs(module).collectives
-    assert {each.group_size for each in found} == ({2} if per_run > 1 else set())
-    assert hlo.crossing(module, per_run) == []
+    assert {each.group_size for each in found} == {2}
+    assert hlo.crossing(module, 2) == [] and hlo.crossing(module, 1)
     # Within a branch only some devices would come to it.
     branches = {
         name
@@ -132,7 +132,7 @@ def train(numbers, root, **mesh):
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """Eight runs on eight devices; killed when four of them had saved their last step."""
+    """Eight runs on four times two devices; killed when four had saved their last step."""
     root = tmp_path_factory.mktemp("killed")
     script = textwrap.dedent(
         f"""
@@ -155,7 +155,7 @@ def killed(tmp_path_factory):
         ablation.train(configs, [pathlib.Path(sys.argv[1]) / str(n) for n in range(8)])
         """
     )
-    configs = ",".join(config_of(number).to_json() for number in EIGHT)
+    configs = ",".join(config_of(number, **FOUR_BY_TWO).to_json() for number in EIGHT)
     done = subprocess.run(
         [sys.executable, "-c", script, str(root), f"[{configs}]"],
         capture_output=True,
@@ -164,7 +164,7 @@ def killed(tmp_path_factory):
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert "mesh run=8, data=1, model=1" in done.stdout
+    assert "mesh run=4, data=2, model=1" in done.stdout
     assert [checkpoints.steps(each) for each in folders(root)] == [[2, 4]] * 4 + [[2]] * 4
     return root
 
@@ -178,7 +178,7 @@ def losses_of(folder):
     return [row["loss"] for row in metrics.read_metrics(folder)]
 
 
-def test_killed_runs_go_on_together_on_fewer_devices(killed, alone, tmp_path, monkeypatch):
+def test_killed_runs_go_on_together_on_one_device(killed, alone, tmp_path, monkeypatch):
     root = copied(killed, tmp_path)
     read = collections.Counter()
     decoded = data.batches._decoded
@@ -188,10 +188,10 @@ def test_killed_runs_go_on_together_on_fewer_devices(killed, alone, tmp_path, mo
         return decoded(source, canvas_size, position, *args)
 
     monkeypatch.setattr(data.batches, "_decoded", counted)
-    found, said, lost = train(EIGHT, root, run=2, data=2)
+    found, said, lost = train(EIGHT, root, run=1)
     assert not lost and "8 runs in" in said[1]
     assert "going on from the checkpoint of step 2" in said[1]
-    assert "2 processes" not in said[0] and "mesh run=2, data=2, model=1" in said[0]
+    assert "1 device, mesh run=1, data=1, model=1" in said[0]
     for number, folder in enumerate(folders(root)):
         expected, losses = alone[number]
         rows = metrics.read_metrics(folder)
