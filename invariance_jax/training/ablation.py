@@ -48,7 +48,9 @@ def in_common(config: ExperimentConfig) -> dict[str, Any]:
         if path in _COMMON_FIELDS
         or not (path in _OWN_FIELDS or path.partition(".")[0] in _OWN_SECTIONS)
     }
-    made = optimizer.make_optimizer(config.optimizer, config.train.steps)
+    # Whatever the schedule, its state is a count.
+    plain = config.optimizer.with_values(schedule="constant", warmup_steps=0)
+    made = optimizer.make_optimizer(plain, config.train.steps)
     one = {name: jax.ShapeDtypeStruct((2,), jnp.float32) for name in ("kernel", "bias")}
     moments = jax.tree.structure(jax.eval_shape(made.init, one))
     return found | {_ORDER: config.order_seed, _MOMENTS: str(moments)}
