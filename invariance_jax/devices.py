@@ -86,22 +86,24 @@ def make_mesh_of_runs(
     )
 
 
-def part_of_input(mesh: Mesh) -> tuple[int, int]:
-    """Says which part of every batch this process reads: what its own devices hold.
+def part_of_input(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
+    """Says which part of every batch a process reads: what its own devices hold.
 
     Args:
         mesh: The devices of all processes.
+        process: Which; this one by default.
 
     Returns:
         Which of how many equal consecutive parts. Processes whose devices hold the same images, as
         groups of `run` do, read the same part.
     """
     axis = mesh.axis_names.index(DATA_AXIS)
+    process = jax.process_index() if process is None else process
     mine = sorted(
         {
             place[axis]
             for place, device in np.ndenumerate(mesh.devices)
-            if device.process_index == jax.process_index()
+            if device.process_index == process
         }
     )
     return mine[0] // len(mine), mesh.shape[DATA_AXIS] // len(mine)

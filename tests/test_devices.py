@@ -104,4 +104,4 @@ def test_a_process_reads_what_its_devices_hold(run, data, parts, monkeypatch):
     mesh = Mesh(run, data)
     for process, part in enumerate(parts):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
-        assert devices.part_of_input(mesh) == part
+        assert devices.part_of_input(mesh) == part == devices.part_of_input(mesh, process)

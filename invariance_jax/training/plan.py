@@ -432,11 +432,13 @@ def plan(
         found |= {"runs": runs, "collectives_across_runs": across}
     if rate := training.images_per_second:
         canvas = 3 * config.data.canvas_size**2
+        # Hosts whose chips hold the same images, for other runs, read the same.
+        _, parts = devices.part_of_input(experiment.mesh, all_devices[0].process_index)
         found |= {
             "images_per_second": rate * count,
             "model_flops_utilization": rate * flops * runs / peak if flops and peak else None,
-            "images_per_second_and_host": rate * count / hosts,
-            "bytes_per_second_and_host": rate * count / hosts * canvas,
+            "images_per_second_and_host": rate * count / parts,
+            "bytes_per_second_and_host": rate * count / parts * canvas,
             "hours": config.train.steps * training.total_seconds / 3600,
         }
     if grid:
