@@ -178,7 +178,8 @@ def losses_of(folder):
     return [row["loss"] for row in metrics.read_metrics(folder)]
 
 
-def test_killed_runs_go_on_together_on_one_device(killed, alone, tmp_path, monkeypatch):
+def test_killed_runs_go_on_together_on_fewer_devices(killed, alone, tmp_path, monkeypatch):
+    # Three groups of devices for eight runs: the last place is nobody's.
     root = copied(killed, tmp_path)
     read = collections.Counter()
     decoded = data.batches._decoded
@@ -188,10 +189,10 @@ def test_killed_runs_go_on_together_on_one_device(killed, alone, tmp_path, monke
         return decoded(source, canvas_size, position, *args)
 
     monkeypatch.setattr(data.batches, "_decoded", counted)
-    found, said, lost = train(EIGHT, root, run=1)
+    found, said, lost = train(EIGHT, root, run=3)
     assert not lost and "8 runs in" in said[1]
     assert "going on from the checkpoint of step 2" in said[1]
-    assert "1 device, mesh run=1, data=1, model=1" in said[0]
+    assert "3 devices, mesh run=3, data=1, model=1" in said[0]
     for number, folder in enumerate(folders(root)):
         expected, losses = alone[number]
         rows = metrics.read_metrics(folder)
@@ -222,9 +223,8 @@ def test_one_of_them_goes_on_alone(killed, alone, tmp_path):
 
 def test_a_run_that_diverges_stops_alone(alone, tmp_path, monkeypatch):
     broken = with_(config_of(2), optimizer={"learning_rate": 1e9})
-    # Two groups of devices for three runs: the last place is nobody's.
     configs = [
-        with_(each, mesh={"run": 2, "data": 1}) for each in (config_of(0), broken, config_of(7))
+        with_(each, mesh={"run": 1, "data": 1}) for each in (config_of(0), broken, config_of(7))
     ]
     places = [tmp_path / str(number) for number in (0, 2, 7)]
     saved, save = [], CheckpointWriter.save
