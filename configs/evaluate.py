@@ -3,8 +3,8 @@ r"""Weights of torchvision or timm, measured on ImageNet at 224 pixels without a
     invariance-jax evaluate --config=configs/evaluate.py:resnet50,resnet50.safetensors \
         --workdir=workdirs/resnet50 --config.data.data_dir=~/tensorflow_datasets
 
-The argument is MODEL,WEIGHTS or MODEL,WEIGHTS,crops. Weights are a .safetensors or .npz file with
-the names that torchvision (ResNets) or timm (vision transformers, such as vit_b16) gives them.
+The argument is MODEL,WEIGHTS or MODEL,WEIGHTS,crops. docs/models.md lists the models and the forms
+of weights.
 Expected: top-1 as the file's publisher states it for a centre crop of 224 out of 256 pixels.
 
 Beside the grid it measures the local equivariance error (about a tenth of the grid's time; leave
@@ -19,6 +19,8 @@ torchvision. A line says which; --config.data.mean, std, interpolation, resize_s
 say otherwise.
 """
 
+import re
+
 import ml_collections
 
 from invariance_jax.configs import imagenet_base
@@ -28,8 +30,9 @@ from invariance_jax.models import preprocessing_of
 
 def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
     """Makes the config of one model and its weights."""
-    model, weights, crops, *_ = [*argument.split(","), "", ""]
-    if argument.count(",") > 2 or crops not in ("", "crops"):
+    # Commas between a model's options do not count.
+    model, weights, crops, *more = [*re.split(r",(?![^()]*\))", argument), "", ""]
+    if any(more) or crops not in ("", "crops"):
         raise UserError(
             f"the argument is {argument!r}; expected MODEL,WEIGHTS or MODEL,WEIGHTS,crops"
         )

@@ -74,8 +74,13 @@ class ModelConfig(Section):
     """Images that share BatchNorm statistics in training, as the part of the batch on one GPU did
     in the paper; 0 for the whole batch (with `train.grad_accum_steps`, a whole microbatch)."""
     weights: str = training("")
-    """A `.safetensors` or `.npz` file with torchvision's or timm's names to start from; empty to
-    draw the parameters from the seed."""
+    """A file of weights to start from, or a folder with one, in any form of docs/models.md; empty
+    to draw the parameters from the seed."""
+    which_weights: Literal["auto", "plain", "ema"] = training("auto")
+    """Of weights and their moving average in one file; "auto" reads the plain ones, or the only
+    ones."""
+    resample_pos_embed: bool = training(False)
+    """Resample position embeddings in `weights` that were made for images of another size."""
     remat: bool = execution(False)
     """Compute a block's activations again in the backward pass instead of keeping them: less
     memory, a third more work, the same numbers. Vision transformers only."""
@@ -323,7 +328,8 @@ class ExperimentConfig(Section):
         if steps:
             return self.augment.label
         if self.model.weights:
-            return WEIGHTS_LABEL + pathlib.Path(self.model.weights).name
+            average = " (ema)" if self.model.which_weights == "ema" else ""
+            return WEIGHTS_LABEL + pathlib.Path(self.model.weights).name + average
         return "untrained"
 
     @property

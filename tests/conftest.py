@@ -8,12 +8,12 @@ import inspect
 import os
 import pathlib
 import signal
-import zlib
 
 import hypothesis
 import jax
 import numpy as np
 import optax  # noqa: F401
+import prescribed
 import pytest
 import runtime_types
 import xarray  # noqa: F401
@@ -40,7 +40,7 @@ hypothesis.settings.load_profile("seeded")
 
 # Where nearly all that tests do is compile. What is compared there is compiled alike on both sides.
 _QUICKLY = {"commands", "evaluation", "factors", "faults", "launch", "report", "training"}
-_QUICKLY |= {"test_config_files", "test_docs", "test_imports", "test_learned"}
+_QUICKLY |= {"test_config_files", "test_docs", "test_imports", "test_learned", "test_variants"}
 _BUSY = {"test_photos"}  # these compute more than they compile
 
 
@@ -77,25 +77,10 @@ def real_data() -> pathlib.Path:
     return path
 
 
-def _draw(name, shape):
-    noise = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
-    if name.endswith("running_var"):
-        noise = 1 + 0.1 * np.abs(noise)
-    elif name.endswith("running_mean"):
-        noise = 0.1 * noise
-    elif len(shape) <= 1:
-        noise = 1 + 0.1 * noise if name.endswith("weight") else 0.1 * noise
-    elif name in ("cls_token", "pos_embed"):
-        noise = 0.02 * noise
-    else:
-        noise = noise * np.sqrt(1 / np.prod(shape[1:]))
-    return noise.astype(np.float32)
-
-
 @pytest.fixture(scope="session")
 def draw_weights():
     """Function from shapes to weights, drawn from their names as for the golden file."""
-    return lambda shapes: {name: _draw(name, shape) for name, shape in shapes.items()}
+    return lambda shapes: {name: prescribed.draw(name, shape) for name, shape in shapes.items()}
 
 
 @pytest.fixture(scope="session")

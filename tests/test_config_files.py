@@ -144,6 +144,9 @@ def test_evaluate_names_a_model_and_its_weights():
     values.eval.split = "validation"
     config = check(ExperimentConfig, values)
     assert (config.model.name, config.model.weights) == ("vit_mu8", "some/vit.npz")
+    model = "vit_mu8(reg_tokens=4, qk_norm=True)"
+    other = module("evaluate").get_config(f"{model},some.pth").model
+    assert (other.name, other.weights) == (model, "some.pth")
     with pytest.raises(UserError, match=r"weights 'some/vit\.npz': no such"):
         evaluate.initial(config)
     without_weights = config.with_values(model={"weights": ""})

@@ -159,6 +159,8 @@ def initial(config: ExperimentConfig, split_field: str = "eval.split") -> models
             interpolation=config.data.interpolation,
             mean=config.data.mean,
             std=config.data.std,
+            which_weights=config.model.which_weights,
+            resample_pos_embed=config.model.resample_pos_embed,
         )
     except UserError as error:
         raise UserError(f"config.model.{'weights' if file else 'name'}: {error}") from error

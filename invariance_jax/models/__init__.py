@@ -11,10 +11,5 @@ from invariance_jax.models.model import (
 )
 from invariance_jax.models.preprocessing import Preprocessing, preprocessing_of
 from invariance_jax.models.registry import DEFAULT_CLASSES, create, names
-from invariance_jax.models.weights import (
-    export_weights,
-    import_weights,
-    load_weights,
-    save_weights,
-    weight_shapes,
-)
+from invariance_jax.models.weight_files import load_weights, save_weights
+from invariance_jax.models.weights import export_weights, import_weights, weight_shapes

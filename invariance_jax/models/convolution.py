@@ -100,6 +100,30 @@ def max_pool(images: Images, window: int, stride: int, padding: int = 0) -> Pool
     return lax.platform_dependent(images, cpu=of_shifted, default=whole)
 
 
+def blur_pool(images: Images) -> Pooled:
+    """Halves feature maps after a blur, so that a shift of a pixel changes little.
+
+    Zhang, "Making convolutional networks shift-invariant again" (arXiv 1904.11486), with the
+    binomial filter (1, 2, 1) / 4 in both directions and mirrored sides, as timm's.
+
+    Args:
+        images: Feature maps of any floating dtype.
+
+    Returns:
+        Feature maps of `ceil(side / 2)`, of the same dtype.
+    """
+    for axis in (1, 2):
+        sides = [(int(axis == other),) * 2 for other in range(4)]
+        # A row alone has no neighbour to mirror.
+        padded = jnp.pad(images, sides, "reflect" if images.shape[axis] > 1 else "edge")
+        reach = padded.shape[axis] - 2
+        before, here, after = (
+            lax.slice_in_dim(padded, start, start + reach, 2, axis) for start in range(3)
+        )
+        images = before / 4 + here / 2 + after / 4
+    return images
+
+
 def _with_two_derivatives(forward: Any, of_kernel: Any) -> Any:
     """A bilinear function whose derivative by the kernel is computed by `of_kernel`.
 

@@ -19,8 +19,8 @@ kaiming_normal_fan_out: Initializer = nn.initializers.variance_scaling(2.0, "fan
 # that it is a plain normal; JAX's `truncated_normal` would cut at two deviations.
 timm_normal: Initializer = nn.initializers.normal(0.02)
 
-# timm's class token starts at almost nothing.
-timm_class_token: Initializer = nn.initializers.normal(1e-6)
+# timm's class and register tokens start at almost nothing.
+timm_small_normal: Initializer = nn.initializers.normal(1e-6)
 
 # torch's default for the weights of `Linear` and `Conv2d`: uniform within 1 / sqrt(fan_in).
 torch_uniform: Initializer = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

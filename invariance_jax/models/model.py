@@ -16,11 +16,13 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from invariance_jax import spec
+from invariance_jax import distributed, spec
 from invariance_jax.errors import UserError
+from invariance_jax.models.forms import to_timm
 from invariance_jax.models.preprocessing import Preprocessing, preprocessing_of
 from invariance_jax.models.registry import DEFAULT_CLASSES, create
-from invariance_jax.models.weights import import_weights, load_weights
+from invariance_jax.models.weight_files import load_weights
+from invariance_jax.models.weights import import_weights
 from invariance_jax.transforms import Colour, normalize
 from invariance_jax.transforms.resize import Interpolation
 
@@ -161,14 +163,16 @@ def load_model(
     interpolation: Interpolation | None = None,
     mean: Colour | None = None,
     std: Colour | None = None,
+    which_weights: str = "auto",
+    resample_pos_embed: bool = False,
 ) -> Model:
     """Makes a model of a network's name and a file of its weights.
 
     Args:
         name: One of `names()`, with options: `resnet18(stem='cifar')`; or `timm:NAME`,
             `torchvision:NAME` or `FILE.py:FUNCTION`, which run on the host (`load_foreign`).
-        weights: A `.safetensors` or `.npz` file with torchvision's or timm's names; None to draw
-            the parameters, as training with this seed would begin.
+        weights: A file of weights, or a folder with one, as `load_weights` and `import_weights`
+            take them; None to draw the parameters, as training with this seed would begin.
         image_size: Side of the images, pixels; None for what the weights want.
         seed: Of the parameters that are drawn.
         num_classes: Length of the logits; None for as many as the file has, 1000 without a file. A
@@ -179,6 +183,9 @@ def load_model(
         interpolation: The filter of that resize.
         mean: What is subtracted from red, green and blue in [0, 1].
         std: What is then divided by.
+        which_weights: Of weights and their moving average in one file: "auto" (the plain ones, or
+            the only ones), "plain" or "ema".
+        resample_pos_embed: Resample position embeddings that were made for another image size.
 
     Returns:
         The model; `model.preprocessing` says what it wants of its images, and who said so.
@@ -207,8 +214,16 @@ def load_model(
         )
         variables = draw(module, jax.random.key(seed), image_size=image_size)
     else:
-        arrays = load_weights(weights)
-        variables = import_weights(kind, arrays, num_classes=num_classes, **options)
+        arrays, said = to_timm(load_weights(weights), which_weights)
+        for sentence in said:
+            distributed.say(f"weights {os.fspath(weights)!r}: {sentence}")
+        variables = import_weights(
+            kind,
+            arrays,
+            num_classes=num_classes,
+            image_size=image_size if resample_pos_embed else None,
+            **options,
+        )
         head = variables["params"].get("head")
         module = create(kind, len(head["bias"]) if head else 0, dtype=dtype, **options)
         _check_shapes(variables, module, weights, image_size)
@@ -231,7 +246,8 @@ def _check_shapes(variables: Any, module: nn.Module, weights: Any, image_size: i
         if here.shape != there.shape:
             raise UserError(
                 f"weights {str(weights)!r}: {jax.tree_util.keystr(path)} has shape {here.shape}; "
-                f"images of {image_size} pixels need {there.shape}"
+                f"images of {image_size} pixels need {there.shape}; resample_pos_embed=True "
+                "resamples it"
             )
 
 

@@ -1,14 +1,13 @@
-"""Weights of torchvision and timm, and how their names and axes become ours and back.
+"""Weights with torchvision's and timm's names, and how names and axes become ours and back.
 
-A path is where a variable stands in ours, from the collection down; a key is its dotted name in a
-state dict. Everything is listed in the order of torch's state dicts.
+Other forms get these names first (`forms.py`). A path is where a variable stands in ours, from the
+collection down; a key is its dotted name in a state dict. Everything is listed in the order of
+torch's state dicts.
 """
 
-import json
+import collections
 import math
-import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,13 +16,11 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jax.typing import ArrayLike
 
-from invariance_jax import files
 from invariance_jax.errors import UserError
-from invariance_jax.models.registry import DEFAULT_CLASSES, create
+from invariance_jax.models import forms
+from invariance_jax.models.registry import ARCHITECTURES, DEFAULT_CLASSES, create
 from invariance_jax.models.resnet import ResNet
 from invariance_jax.models.vit import VisionTransformer
 
@@ -48,74 +45,19 @@ _RESNET_BLOCK = (
     ("bn2", "bn2", _BATCH_NORM),
     ("conv3", "conv3", _CONV),
     ("bn3", "bn3", _BATCH_NORM),
-    ("downsample.0", "conv_shortcut", _CONV),
-    ("downsample.1", "bn_shortcut", _BATCH_NORM),
 )
 _VIT_BLOCK = (
-    ("norm1", "norm1", _NORM),
-    ("attn.qkv", "qkv", _DENSE),
-    ("attn.proj", "proj", _DENSE),
-    ("norm2", "norm2", _NORM),
-    ("mlp.fc1", "fc1", _DENSE),
-    ("mlp.fc2", "fc2", _DENSE),
+    ("norm1", ("norm1",), _NORM),
+    ("attn.qkv", ("qkv",), _DENSE),
+    ("attn.q_norm", ("q_norm",), _NORM),
+    ("attn.k_norm", ("k_norm",), _NORM),
+    ("attn.proj", ("proj",), _DENSE),
+    ("ls1", (), {"gamma": ("params", "ls1")}),
+    ("norm2", ("norm2",), _NORM),
+    ("mlp.fc1", ("fc1",), _DENSE),
+    ("mlp.fc2", ("fc2",), _DENSE),
+    ("ls2", (), {"gamma": ("params", "ls2")}),
 )
-
-
-def load_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads a file of named arrays.
-
-    Args:
-        path: A `.safetensors` or `.npz` file.
-
-    Returns:
-        Name to array, as `import_weights` takes it.
-
-    Raises:
-        UserError: The file is absent, has another suffix or cannot be read.
-    """
-    path = files.local_path(path, "weights")
-    if path.suffix not in (".safetensors", ".npz"):
-        raise UserError(f"weights {str(path)!r}: expected a .safetensors or .npz file")
-    if not path.is_file():
-        raise UserError(f"weights {str(path)!r}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
-        # Opened here, because `np.load` leaves a broken file open.
-        with path.open("rb") as file, zipfile.ZipFile(file):
-            file.seek(0)
-            return dict(np.load(file, allow_pickle=False))
-    except AttributeError as error:  # safetensors asks numpy for the type by its name
-        raise UserError(
-            f"weights {str(path)!r} hold numbers that numpy does not know ({error}); save them as "
-            "float32 (with scales, multiply these first)"
-        ) from error
-    except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
-        raise UserError(f"weights {str(path)!r} cannot be read: {error}") from error
-
-
-def save_weights(
-    path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
-) -> None:
-    """Writes a `.safetensors` file: the same bytes for the same arrays and metadata.
-
-    Args:
-        path: Where.
-        arrays: Arrays by name.
-        metadata: What else the file says, by name.
-    """
-    data = safetensors.numpy.save(dict(arrays), dict(metadata))
-    # The library writes the metadata in an order that it draws anew in every process.
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(metadata.items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    with (
-        files.atomic_path(files.local_path(path, "the file")) as temporary,
-        temporary.open("wb") as file,
-    ):
-        file.writelines((len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]))
 
 
 def weight_shapes(
@@ -148,17 +90,23 @@ def import_weights(
     state_dict: Mapping[str, ArrayLike],
     *,
     num_classes: int | None = None,
+    image_size: int | None = None,
+    which_weights: str = "auto",
     **options: Any,
 ) -> dict[str, Any]:
     """Turns weights of torchvision (ResNet) or timm (ViT) into variables.
 
-    Position embeddings keep the size that they have. A prefix that all keys share, as training
-    programs put it before them ("module.", "model."), is taken off.
+    So are those of the other forms in `forms.FORMS`, whatever stands before their names; what else
+    a file holds, as a decoder, is left out.
 
     Args:
         name: One of `names()`.
-        state_dict: Key to array, with torch's names and axes. `num_batches_tracked` is ignored.
+        state_dict: Key to array, with torch's names and axes.
         num_classes: Length of the logits that the weights must have; None to take any, or none.
+        image_size: Side of the images that position embeddings are resampled to, pixels; None to
+            keep their size.
+        which_weights: Of weights and their moving average: "auto", "plain" or "ema"; see
+            `forms.to_timm`.
         **options: As `create` takes them.
 
     Returns:
@@ -167,15 +115,15 @@ def import_weights(
 
     Raises:
         UserError: No such network or option, or keys are missing, unexpected or of another
-            shape; the message lists the first five, and says so of forms that are known.
+            shape; the message lists the first five, and says which network would fit, or what the
+            weights are.
     """
-    arrays = {
-        key: np.asarray(value)
-        for key, value in _unwrapped(state_dict).items()
-        if not key.endswith("num_batches_tracked")
-    }
+    module = create(name, **options)
+    arrays, said = forms.to_timm(state_dict, which_weights)
+    if image_size is not None and isinstance(module, VisionTransformer):
+        arrays = _resampled(arrays, module, image_size)
     given = {key: value.shape for key, value in arrays.items()}
-    paths = _checked_paths(name, given, num_classes, options)
+    paths = _checked_paths(name, given, num_classes, options, said)
     flat = {path: jnp.array(_from_torch(arrays[key]), jnp.float32) for key, path in paths.items()}
     return flax.traverse_util.unflatten_dict(flat)
 
@@ -214,6 +162,7 @@ def _checked_paths(
     given: Mapping[str, Shape],
     num_classes: int | None,
     options: Mapping[str, Any],
+    said: tuple[str, ...] = (),
 ) -> dict[str, Path]:
     """Key to path of the network that has these weights; refuses weights that do not fit it."""
     kind = create(name, **options)
@@ -230,42 +179,118 @@ def _checked_paths(
     )
     if faults:
         more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-        forms = (text for sign, text in _FORMS.items() if any(re.match(sign, key) for key in given))
-        form = next((f"{text}; " for text in forms), "")
+        what = forms.other_form(given) or _fitting(name, kind, options, given)
+        told = "; ".join([each for each in (what, *said) if each] + faults[:_LISTED])
         raise UserError(
             f"weights do not fit model {name!r} ({len(missing)} missing, {len(unexpected)} "
-            f"unexpected, {len(wrong)} of another shape): {form}{'; '.join(faults[:_LISTED])}{more}"
+            f"unexpected, {len(wrong)} of another shape): {told}{more}"
         )
     return paths
 
 
-# What else people have, by the beginning of a key that tells it.
-_FORMS = {
-    r"(state_dict|model_ema|optimizer)\w*\.": (
-        "this is a whole training checkpoint with more than one state dict; save alone the one "
-        "that is meant"
-    ),
-    r"dist_token|head_dist": (
-        "this is a distilled DeiT, with a second token and head that no network here has; take the "
-        "one that was not distilled"
-    ),
-    r"reg_token": (
-        "this vision transformer has registers, which no network here has; ij.measure takes it as "
-        "a function of PyTorch"
-    ),
-    r"Transformer/|embedding/kernel": (
-        "this is the form of Google's own vision transformers; load it by timm "
-        "(checkpoint_path=FILE) and save its state_dict() as .safetensors"
-    ),
-}
+def _fitting(
+    name: str, module: nn.Module, options: Mapping[str, Any], given: Mapping[str, Shape]
+) -> str:
+    """Says which networks have these weights; nothing if none has, or this one."""
+    of_vit, of_resnet = _vit_fields(given), _resnet_fields(given)
+    needs = {}
+    for other, row in ({each: create(each) for each in ARCHITECTURES} | {name: module}).items():
+        if isinstance(row, VisionTransformer) and of_vit:
+            needs[other] = _vit_needs(row, of_vit)
+        elif isinstance(row, ResNet) and of_resnet:
+            needs[other] = _resnet_needs(row, of_resnet)
+    if not needs and not {"patch_embed.proj.weight", "layer1.0.conv1.weight"} & given.keys():
+        return "their names are of no form that is known (docs/models.md lists those that are)"
+    exact = [other for other, wanted in needs.items() if not wanted]
+    if exact:
+        return "" if name in exact else f"they fit {', '.join(exact[:_LISTED])}"
+    near = [other for other in needs if needs[other].keys() <= ARCHITECTURES[other].options.keys()]
+    if not near:
+        return ""
+    best = min(near, key=lambda other: (len(needs[other]), other != name))
+    wanted = (options if best == name else {}) | needs[best]
+    return f"they fit {best}({', '.join(f'{key}={value!r}' for key, value in wanted.items())})"
 
 
-def _unwrapped(state_dict: Mapping[str, ArrayLike]) -> Mapping[str, ArrayLike]:
-    """Takes off what stands before every key; no network has all its parameters below one name."""
-    first = next(iter(state_dict), "").partition(".")[0] + "."
-    if not state_dict or not all(key.startswith(first) for key in state_dict):
-        return state_dict
-    return _unwrapped({key.removeprefix(first): value for key, value in state_dict.items()})
+def _vit_fields(given: Mapping[str, Shape]) -> dict[str, Any]:
+    """What a vision transformer with these weights is like; nothing if it is none."""
+    keys = ("patch_embed.proj.weight", "blocks.0.mlp.fc1.weight", "blocks.0.mlp.fc2.weight")
+    patch, fc1, fc2, positions = (given.get(key, ()) for key in (*keys, "pos_embed"))
+    if (len(patch), len(fc1), len(fc2), len(positions)) != (4, 2, 2, 3):
+        return {}
+    registers = given.get("reg_token", (0, 0))[1]
+    class_token, distilled = "cls_token" in given, "dist_token" in given
+    square = math.isqrt(positions[1]) ** 2 == positions[1]
+    return {
+        "patch": patch[-1],
+        "width": patch[0],
+        "depth": len({key.split(".")[1] for key in given if key.startswith("blocks.")}),
+        "mlp_ratio": fc1[0] / patch[0],
+        "activation": "swiglu" if fc1[0] == 2 * fc2[1] else "gelu",
+        "qkv_bias": "blocks.0.attn.qkv.bias" in given,
+        "qk_norm": "blocks.0.attn.q_norm.weight" in given,
+        "init_values": 1e-5 if "blocks.0.ls1.gamma" in given else None,
+        "class_token": class_token,
+        "reg_tokens": registers,
+        "distilled": distilled,
+        "no_embed_class": square and bool(class_token + distilled + registers),
+        "pre_norm": "norm_pre.weight" in given,
+        "global_pool": "token" if class_token and "fc_norm.weight" not in given else "avg",
+        "fc_norm": "fc_norm.weight" in given,
+    }
+
+
+def _vit_needs(module: VisionTransformer, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that would have to be others for a network to have such weights."""
+    pool, after, width = fields["global_pool"], fields["fc_norm"], fields["width"]
+    needs = {
+        name: value
+        for name, value in fields.items()
+        if getattr(module, name) != value and name not in ("global_pool", "fc_norm")
+    }
+    # Where other values have the same names and shapes, they will do.
+    if int(module.mlp_ratio * width) == round(fields["mlp_ratio"] * width):
+        needs.pop("mlp_ratio", None)
+    if (module.activation == "swiglu") == (fields["activation"] == "swiglu"):
+        needs.pop("activation", None)
+    if (module.init_values is None) == (fields["init_values"] is None):
+        needs.pop("init_values", None)
+    if not (fields["class_token"] or fields["distilled"] or fields["reg_tokens"]):
+        needs.pop("no_embed_class", None)
+    pooled = fields["class_token"] or module.global_pool == "avg"
+    if module.norm_after_pool != after or not pooled:
+        needs["global_pool"] = pool
+        if pool == "avg" and (not after or module.fc_norm is not None):
+            needs["fc_norm"] = after
+    return needs
+
+
+def _resnet_fields(given: Mapping[str, Shape]) -> dict[str, Any]:
+    """What a ResNet with these weights is like; nothing if it is none."""
+    blocks = [re.fullmatch(r"layer(\d+)\.\d+\.conv2\.weight", key) for key in given]
+    sizes = collections.Counter(int(found[1]) for found in blocks if found)
+    inner = given.get("layer1.0.conv2.weight", ())
+    if len(inner) != 4 or sorted(sizes) != list(range(1, len(sizes) + 1)):
+        return {}
+    bottleneck = "layer1.0.conv3.weight" in given
+    last = "conv3" if bottleneck else "conv2"
+    outputs = [given.get(f"layer{stage}.0.{last}.weight", (0,))[0] for stage in sorted(sizes)]
+    kernel = given.get("conv1.weight", (0,))[-1]
+    stem = "deep" if "conv1.0.weight" in given else {3: "cifar", 7: "imagenet"}.get(kernel)
+    return {
+        "stage_sizes": tuple(sizes[stage] for stage in sorted(sizes)),
+        "stage_widths": tuple(width // (4 if bottleneck else 1) for width in outputs),
+        "bottleneck": bottleneck,
+        "inner": inner[:2],
+        "avg_down": "layer2.0.downsample.2.weight" in given,
+    } | ({"stem": stem} if stem else {})
+
+
+def _resnet_needs(module: ResNet, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that would have to be others for a network to have such weights."""
+    inner = module.stage_widths[0] * module.base_width // 64 * module.cardinality
+    here = vars(module) | {"inner": (inner, inner // module.cardinality)}
+    return {name: value for name, value in fields.items() if here[name] != value}
 
 
 def _layout(
@@ -288,12 +313,30 @@ def _num_classes(module: nn.Module, given: Mapping[str, Shape]) -> int:
 
 def _image_size(module: nn.Module, given: Mapping[str, Shape]) -> int:
     """The side of the images that position embeddings were made for."""
-    shape = given.get("pos_embed", ())
-    if not isinstance(module, VisionTransformer) or len(shape) != 3 or shape[1] < 2:
+    if not isinstance(module, VisionTransformer):
         return _DEFAULT_IMAGE_SIZE
-    grid = math.isqrt(shape[1] - 1)
+    shape = given.get("pos_embed", ())
+    patches = shape[1] - module.embedded_prefix if len(shape) == 3 else 0
+    grid = math.isqrt(max(patches, 0))
     # Without a square grid nothing fits, and the check says so against the default.
-    return grid * module.patch if grid**2 == shape[1] - 1 else _DEFAULT_IMAGE_SIZE
+    default = _DEFAULT_IMAGE_SIZE - _DEFAULT_IMAGE_SIZE % module.patch
+    return grid * module.patch if grid and grid**2 == patches else default
+
+
+def _resampled(
+    arrays: Mapping[str, np.ndarray], module: VisionTransformer, image_size: int
+) -> dict[str, np.ndarray]:
+    """Position embeddings for images of another size, bicubic and antialiased, as timm does it."""
+    grid = image_size // module.patch
+    side = _image_size(module, {key: value.shape for key, value in arrays.items()}) // module.patch
+    before = module.embedded_prefix
+    positions = np.asarray(arrays.get("pos_embed", ()), np.float32)
+    if image_size % module.patch or grid == side or positions.shape[:2] != (1, before + side**2):
+        return dict(arrays)
+    image = positions[0, before:].reshape(side, side, -1)
+    image = jax.image.resize(image, (grid, grid, image.shape[2]), "cubic", antialias=True)
+    patches = np.asarray(image).reshape(1, grid**2, -1)
+    return {**arrays, "pos_embed": np.concatenate([positions[:, :before], patches], axis=1)}
 
 
 # Flax's kernels end in (..., in, out), torch's start with (out, in, ...); arrays of one or three
@@ -328,25 +371,38 @@ def _state_dict_paths(module: nn.Module) -> Iterator[tuple[str, Path]]:
 
 
 def _resnet(module: nn.Module) -> Iterator[tuple[str, Path]]:
-    yield from _layer("conv1", ("conv1",), _CONV)
+    if module.stem == "deep":
+        for number, letter in ((0, "a"), (3, "b")):
+            yield from _layer(f"conv1.{number}", (f"conv1{letter}",), _CONV)
+            yield from _layer(f"conv1.{number + 1}", (f"bn1{letter}",), _BATCH_NORM)
+    yield from _layer("conv1.6" if module.stem == "deep" else "conv1", ("conv1",), _CONV)
     yield from _layer("bn1", ("bn1",), _BATCH_NORM)
+    # A pool stands before the shortcut's convolution and is counted.
+    first = int(module.avg_down)
+    shortcut = (
+        (f"downsample.{first}", "conv_shortcut", _CONV),
+        (f"downsample.{first + 1}", "bn_shortcut", _BATCH_NORM),
+    )
     for stage, size in enumerate(module.stage_sizes, 1):
         for block in range(size):
-            for theirs, ours, leaves in _RESNET_BLOCK:
+            for theirs, ours, leaves in (*_RESNET_BLOCK, *shortcut):
                 path = (f"stage{stage}_block{block + 1}", ours)
                 yield from _layer(f"layer{stage}.{block}.{theirs}", path, leaves)
     yield from _layer("fc", ("head",), _DENSE)
 
 
 def _vit(module: nn.Module) -> Iterator[tuple[str, Path]]:
-    yield "cls_token", ("params", "cls_token")
-    yield "pos_embed", ("params", "pos_embed")
+    for token in ("cls_token", "reg_token", "pos_embed", "dist_token"):
+        yield token, ("params", token)
     yield from _layer("patch_embed.proj", ("patch_embed",), _DENSE)
+    yield from _layer("norm_pre", ("norm_pre",), _NORM)
     for block in range(module.depth):
         for theirs, ours, leaves in _VIT_BLOCK:
-            yield from _layer(f"blocks.{block}.{theirs}", (f"block{block + 1}", ours), leaves)
+            yield from _layer(f"blocks.{block}.{theirs}", (f"block{block + 1}", *ours), leaves)
     yield from _layer("norm", ("norm",), _NORM)
+    yield from _layer("fc_norm", ("fc_norm",), _NORM)
     yield from _layer("head", ("head",), _DENSE)
+    yield from _layer("head_dist", ("head_dist",), _DENSE)
 
 
 def _layer(key: str, path: Path, leaves: dict[str, Path]) -> Iterator[tuple[str, Path]]:

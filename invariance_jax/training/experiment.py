@@ -195,6 +195,8 @@ class Experiment:
                 config.weights,
                 image_size=self.config.data.image_size,
                 num_classes=self.model.num_classes,
+                which_weights=config.which_weights,
+                resample_pos_embed=config.resample_pos_embed,
             ).variables
         except UserError as error:
             raise UserError(f"config.model.weights: {error}") from error

@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from invariance_jax import models
 from invariance_jax.__main__ import main
+from invariance_jax.commands import evaluate
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.configs import digits
 from invariance_jax.evaluation import results
@@ -61,6 +62,21 @@ def test_a_run_starts_from_the_file(file):
     assert np.abs(drawn.params["head"]["kernel"] - state.params["head"]["kernel"]).max() > 1e-3
 
 
+def test_what_is_taken_of_a_file_is_said_by_fields(file, tmp_path):
+    arrays = safetensors.numpy.load_file(file)
+    both = {f"{name}.{key}": factor * value for name, factor in (("model", 1), ("model_ema", 2))
+            for key, value in arrays.items()}  # fmt: skip
+    path = tmp_path / "both.safetensors"
+    safetensors.numpy.save_file(both, path)
+    config = config_of("vit_mu8", path, image_size=16, resize_size=16)
+    config = config.with_values(model={"which_weights": "ema", "resample_pos_embed": True})
+    for variables in (evaluate.initial(config).variables, experiment.make(config).load_weights()):
+        params = variables["params"]
+        np.testing.assert_array_equal(params["cls_token"], 2 * arrays["cls_token"])
+        assert params["pos_embed"].shape == (1, 1 + 2 * 2, 64)  # was 1 + 1 * 1
+    assert config.training_label(0) == "weights both.safetensors (ema)"
+
+
 def test_training_and_evaluation_from_weights(file, tmp_path, capsys):
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(file.read_bytes())
@@ -105,9 +121,13 @@ def test_policies_and_mixing_train(tmp_path):
     ("model", "flags", "message"),
     [
         ("vit_mu8", ["--config.model.weights=none.npz"], "weights 'none.npz': no such file"),
-        ("vit_mu8", ["--config.model.weights=none.pt"], "expected a .safetensors or .npz file"),
+        ("vit_mu8", ["--config.model.weights=none.h5"], "this is Keras's form"),
         ("resnet8", [], "weights do not fit model 'resnet8'"),
-        ("vit_mu8", ["--config.data.image_size=16", "--config.data.resize_size=16"], "pos_embed"),
+        (
+            "vit_mu8",
+            ["--config.data.image_size=16", "--config.data.resize_size=16"],
+            "resample_pos_embed",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(

@@ -1,6 +1,5 @@
 """Files of weights as people have them: read where it is plain, or named with what to do."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -49,33 +48,3 @@ def test_weights_without_a_head_are_measured_without_scores(vit, tmp_path):
     assert "gives no scores" in _left_out(accuracy, found, None)
     with pytest.raises(UserError, match=r"missing 'head\.weight'; missing 'head\.bias'"):
         models.load_model("vit_mu8", path, image_size=32, num_classes=10)  # to train on
-
-
-@pytest.mark.parametrize(
-    ("form", "message"),
-    [
-        (
-            lambda w: {f"{first}.{key}": x for first in ("state_dict", "state_dict_ema")
-                       for key, x in w.items()},
-            "a whole training checkpoint with more than one state dict; save alone",
-        ),
-        (lambda w: w | {"dist_token": w["cls_token"]}, "a distilled DeiT.*not distilled"),
-        (lambda w: w | {"reg_token": w["cls_token"]}, "has registers.*ij.measure takes it"),
-        (
-            lambda w: {"cls": w["cls_token"], "embedding/kernel": np.zeros((8, 8, 3, 64))},
-            "the form of Google's own.*load it by timm",
-        ),
-    ],
-    ids=["training checkpoint", "distilled", "registers", "Google's"],
-)  # fmt: skip
-def test_other_forms_are_named_with_what_to_do(form, message, vit):
-    with pytest.raises(UserError, match=message):
-        models.import_weights("vit_mu8", form(vit))
-
-
-def test_float8_is_named(resnet, tmp_path):
-    path = tmp_path / "low.safetensors"
-    low = {key: value.astype(ml_dtypes.float8_e4m3fn) for key, value in resnet.items()}
-    safetensors.numpy.save_file(low, path)
-    with pytest.raises(UserError, match=r"float8_e4m3fn.*save them as float32"):
-        models.load_weights(path)

@@ -84,10 +84,15 @@ def test_without_a_file_the_parameters_are_drawn_from_the_seed():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("vit_mu8", {}, "vit.safetensors': ['params']['pos_embed'] has shape (1, 2, 64); "),
+        (
+            "vit_mu8",
+            {},
+            "vit.safetensors': ['params']['pos_embed'] has shape (1, 2, 64); images of 224 pixels "
+            "need (1, 785, 64); resample_pos_embed=True resamples it",
+        ),
         ("vit_mu8", {"num_classes": 8, "image_size": 8}, "'head.weight' has shape (7, 64)"),
         ("vit_mu9", {}, "unknown model 'vit_mu9'; did you mean 'vit_mu8'"),
-        ("vit_mu8(depth=1)", {}, "model 'vit_mu8' has no options, but got 'depth'"),
+        ("vit_mu8(depth=1)", {}, "unknown option of model 'vit_mu8' 'depth'"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(name, options, message, weights_file):

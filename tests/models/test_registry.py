@@ -1,5 +1,6 @@
 """The table of networks: names, options, sizes, messages."""
 
+import json
 import re
 
 import jax
@@ -46,8 +47,22 @@ COUNTS = {
 }
 
 
-def test_every_name_has_a_count():
-    assert models.names() == list(COUNTS)
+TORCHVISION = {
+    "vit_b_16": "vit_base_patch16_224",
+    "vit_b_32": "vit_base_patch32_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "vit_l_32": "vit_large_patch32_224",
+    "vit_h_14": "vit_huge_patch14_224",
+}
+
+
+def test_every_name_has_a_count_or_is_one_of_timm(golden_dir):
+    # What timm's are made of, tests/models/test_variants.py compares.
+    timm = json.loads((golden_dir / "networks.json").read_text())
+    others = set(models.names()) - set(timm)
+    assert others == {name for name in COUNTS if name not in timm} | set(TORCHVISION)
+    for name, same in TORCHVISION.items():
+        assert ARCHITECTURES[name] == ARCHITECTURES[same]
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -63,7 +78,7 @@ def test_formula_for_vit_agrees_with_timm():
 
 def test_heads():
     # Parameter counts do not show them; timm's are 64 wide.
-    fields = {name: row.fields for name, row in ARCHITECTURES.items() if name.startswith("vit")}
+    fields = {name: ARCHITECTURES[name].fields for name in COUNTS if name.startswith("vit")}
     assert fields.pop("vit_mu8")["heads"] == 4
     assert {name: row["width"] // row["heads"] for name, row in fields.items()} == dict.fromkeys(
         fields, 64
@@ -78,15 +93,36 @@ def test_num_classes(name):
 
 def test_options_have_the_documented_defaults():
     defaults = {
-        name: {option: values[0] for option, values in row.options.items()}
+        name: {option: getattr(models.create(name), option) for option in row.options}
         for name, row in ARCHITECTURES.items()
     }
-    stem = {"stem": "imagenet", "stem_stride": 1}
-    assert defaults["resnet18"] == defaults["resnet152"] == stem
-    assert defaults["resnet8"] == {"stem": "cifar", "stem_stride": 2}
+    plain = {"stem": "imagenet", "stem_stride": 1, "avg_down": False, "blur_pool": False}
+    assert defaults["resnet18"] == defaults["resnet152"] == plain
+    assert defaults["resnet8"] == plain | {"stem": "cifar", "stem_stride": 2}
+    assert defaults["resnet50d"] == plain | {"stem": "deep", "avg_down": True}
+    assert defaults["resnetblur50"] == plain | {"blur_pool": True}
     pools = {"stage2_pool": True, "stage3_pool": True, "stage4_pool": True}
-    assert defaults["modified_resnet18"] == stem | pools
-    assert defaults["vit_b16"] == {}
+    del plain["blur_pool"]
+    assert defaults["modified_resnet18"] == plain | pools
+    # timm's defaults
+    plain = {
+        "mlp_ratio": 4.0,
+        "activation": "gelu",
+        "qkv_bias": True,
+        "qk_norm": False,
+        "init_values": None,
+        "epsilon": 1e-6,
+        "class_token": True,
+        "reg_tokens": 0,
+        "distilled": False,
+        "no_embed_class": False,
+        "pre_norm": False,
+        "global_pool": "token",
+        "fc_norm": None,
+    }
+    assert defaults["vit_b16"] == defaults["vit_mu8"] == plain
+    registers = {"init_values": 1e-5, "reg_tokens": 4, "no_embed_class": True}
+    assert defaults["vit_base_patch14_reg4_dinov2"] == plain | registers
 
 
 @pytest.mark.parametrize(
@@ -99,7 +135,7 @@ def test_options_have_the_documented_defaults():
         (
             {"name": "resnet18", "stam": "cifar"},
             "unknown option of model 'resnet18' 'stam'; did you mean 'stem'? "
-            "one of: stem, stem_stride",
+            "one of: stem, stem_stride, avg_down, blur_pool",
         ),
         (
             {"name": "resnet18", "stage2_pool": True},
@@ -107,19 +143,43 @@ def test_options_have_the_documented_defaults():
         ),
         (
             {"name": "vit_mu8", "stem": "cifar"},
-            "model 'vit_mu8' has no options, but got 'stem'",
+            "unknown option of model 'vit_mu8' 'stem'; one of: mlp_ratio, activation, ",
+        ),
+        (
+            {"name": "vit_mu8", "reg_tokens": -1},
+            "option 'reg_tokens' of model 'vit_mu8' is -1; expected one of: a whole number",
+        ),
+        (
+            {"name": "vit_mu8", "init_values": 0.0},
+            "option 'init_values' of model 'vit_mu8' is 0.0; expected one of: None, a number above",
+        ),
+        (
+            {"name": "vit_mu8", "class_token": False},
+            "option 'class_token' of model 'vit_mu8' is False; expected global_pool='avg' with it",
+        ),
+        (
+            {"name": "vit_mu8", "distilled": True, "global_pool": "avg"},
+            "option 'distilled' of model 'vit_mu8' is True; expected global_pool='token' with it",
+        ),
+        (
+            {"name": "vit_mu8", "activation": "swiglu", "mlp_ratio": 33 / 64},
+            "option 'mlp_ratio' of model 'vit_mu8' makes 33 outputs, of which 'swiglu' gates",
+        ),
+        (
+            {"name": "modified_resnet18", "blur_pool": True},
+            "unknown option of model 'modified_resnet18' 'blur_pool'",
         ),
         (
             {"name": "resnet18", "stem": "cifer"},
-            "option 'stem' of model 'resnet18' is 'cifer'; expected one of: 'imagenet', 'cifar'",
+            "option 'stem' of model 'resnet18' is 'cifer'; expected one of: 'imagenet', 'cifar',",
         ),
         (
             {"name": "resnet8", "stem_stride": 3},
-            "option 'stem_stride' of model 'resnet8' is 3; expected one of: 2, 1",
+            "option 'stem_stride' of model 'resnet8' is 3; expected one of: 1, 2",
         ),
         (
             {"name": "modified_resnet18", "stage2_pool": 1},
-            "option 'stage2_pool' of model 'modified_resnet18' is 1; expected one of: True, False",
+            "option 'stage2_pool' of model 'modified_resnet18' is 1; expected one of: False, True",
         ),
         (
             {"name": "resnet18", "stem_stride": 2},

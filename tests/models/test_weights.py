@@ -155,7 +155,7 @@ def test_bfloat16_files_become_float32(tmp_path, draw_weights):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("weights.pth", b"", "expected a .safetensors or .npz file"),
+        ("weights.xyz", b"", "expected a .safetensors or .npz file, PyTorch's .pth"),
         ("absent.npz", None, "no such file"),
         ("broken.npz", b"not a zip file", "cannot be read"),
         ("cut.npz", b"PK\x03\x04 and no more", "cannot be read"),
