@@ -673,6 +673,8 @@ def test_files_of_pytorch_need_torch(monkeypatch, tmp_path):
         models.load_weights(tmp_path / "w.pt")
 
 
+# TorchScript is deprecated, but its files will be around for long.
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_files_that_torch_itself_wrote(ours, tmp_path):
     torch = pytest.importorskip("torch")
     arrays = ours(*VIT)
