@@ -18,6 +18,22 @@ TINY = {
     "resnet": models.create("resnet8", 10).clone(stage_sizes=(1, 1), stage_widths=(8, 16)),
     "vit": models.create("vit_mu8", 10).clone(width=32, depth=1, heads=2),
 }
+# Most options at once; normalised keys would have a bias that a softmax does not see.
+OPTIONS = {
+    "resnet_options": models.create("resnetblur50d", 10).clone(
+        stage_sizes=(1, 1), stage_widths=(8, 16), base_width=32, cardinality=4
+    ),
+    "vit_options": models.create(
+        "vit_mu8",
+        10,
+        activation="swiglu",
+        init_values=0.1,
+        reg_tokens=2,
+        distilled=True,
+        no_embed_class=True,
+        pre_norm=True,
+    ).clone(width=32, depth=1, heads=2),
+}
 # ResNet-18's four stages, of one narrow block each.
 NARROW = {"stage_sizes": (1, 1, 1, 1), "stage_widths": (8, 8, 16, 16)}
 
@@ -191,12 +207,13 @@ def test_training_mode_means_nothing_to_vit():
     jax.tree.map(np.testing.assert_array_equal, trained, forward(TINY["vit"])(variables, images))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", TINY | OPTIONS)
 def test_gradients_are_finite_and_reach_every_parameter(name):
-    variables, images = drawn(TINY[name]), images_of()
+    module = (TINY | OPTIONS)[name]
+    variables, images = drawn(module), images_of()
 
     def loss(params):
-        (logits, _), _ = TINY[name].apply(
+        (logits, _), _ = module.apply(
             {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
         )
         return -jnp.mean(nn.log_softmax(logits)[:, 0])
