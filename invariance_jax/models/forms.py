@@ -223,7 +223,7 @@ OTHERS: Mapping[str, str] = {
         "this ResNet has squeeze-and-excitation, which no network here has"
     ),
 }
-_A_FUNCTION = "; ij.measure takes any network as a function of PyTorch"
+_A_FUNCTION = "; timm:NAME for the model's name, or ij.measure, takes any network of PyTorch"
 
 # Parts of keys that say which of two networks is the moving average of the other.
 _AVERAGES = re.compile(

@@ -124,8 +124,16 @@ def preprocessing_of(name: str, weights: str | os.PathLike[str] = "") -> Preproc
         names = [path.stem, folder.resolve().name, kind]
     table = _table()
     # A folder of Hugging Face's cache is called `models--timm--NAME`.
-    known = (each for each in (text.rpartition("--")[2] for text in names) if each in table)
-    return next((table[each] for each in known), Preprocessing())
+    for each in (text.rpartition("--")[2] for text in names):
+        # A name without a tag says enough where all tags want the same.
+        found = [table[each]] if each in table else _with_tags(each, table)
+        if len({dataclasses.replace(one, source="") for one in found}) == 1:
+            return found[0]
+    return Preprocessing()
+
+
+def _with_tags(name: str, table: Mapping[str, Preprocessing]) -> list[Preprocessing]:
+    return [value for key, value in table.items() if key.startswith(f"{name}.")]
 
 
 def _read(path: pathlib.Path, read: Any) -> Preprocessing | None:

@@ -188,7 +188,7 @@ def program_of_all(experiments: Sequence[Experiment]) -> Program:
             step = step_of(experiments, numbers[at], None)
             return _with(carry, at, step(*_one(carry, at), batch)), None
 
-        # XLA's CPU backend computes the gradients of convolutions within a loop six times as slowly.
+        # XLA's CPU backend is six times as slow at gradients of convolutions within a loop.
         unroll = turns if mesh.devices.flat[0].platform == "cpu" else 1
         carry, _ = jax.lax.scan(turn, (states, metrics), jnp.arange(turns), unroll=unroll)
         return carry

@@ -432,7 +432,7 @@ REFUSED = {
 def test_other_networks_are_refused_with_what_to_do(form, ours):
     make, message = REFUSED[form]
     error = refused(make(ours(*VIT)))
-    assert message in error and "ij.measure takes any network as a function of PyTorch" in error
+    assert message in error and "ij.measure, takes any network of PyTorch" in error
 
 
 CONTAINERS = {

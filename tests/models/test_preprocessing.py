@@ -82,14 +82,18 @@ def test_reads_the_file_of_hugging_face(changes, sizes, interpolation, tmp_path)
         ),
         ("vit_base_patch14_dinov2.lvd142m", "x.safetensors", (518, 518, "bicubic", 0.485)),
         ("vit_base_patch14_dinov2.lvd142m", "", (518, 518, "bicubic", 0.485)),
+        # All tags want the same, or not.
+        ("vit_base_patch14_dinov2(reg_tokens=4)", "", (518, 518, "bicubic", 0.485)),
+        ("vit_base_patch16_224", "", (224, 256, "bilinear", 0.485)),
         ("resnet18(stem='cifar')", "mine.npz", (224, 256, "bilinear", 0.485)),
     ],
 )
 def test_the_table_knows_what_is_published(name, weights, expected, tmp_path):
     found = preprocessing_of(name, weights and tmp_path / weights)
     assert (found.image_size, found.resize_size, found.interpolation, found.mean[0]) == expected
-    said = "a table" if "." in str(weights) + name and "mine" not in weights else "ImageNet's"
-    assert found.source.startswith(said)
+    assert found.source.startswith(
+        "ImageNet's" if expected[1] == 256 and "-" not in weights else "a table"
+    )
 
 
 @pytest.mark.parametrize(
