@@ -3,7 +3,7 @@
     invariance-jax train --config=configs/digits.py:resnet8,translate --workdir=workdirs/digits
 
 The argument is MODEL,AUGMENTATION. Models: resnet8, vit_mu8. Expected top-1 on the 360 held-out
-digits: over 90 % with every augmentation; half a minute a run on two CPU cores.
+digits: over 90 % with every augmentation; a minute a run on two CPU cores.
 """
 
 import ml_collections

@@ -2,8 +2,8 @@
 
     invariance-jax quickstart
 
-Writes quickstart/report.html. A few minutes on two CPU cores; every trained model over 90 %
-top-1 on held-out digits. More seeds: --config.axes.seed='(0, 1, 2)'.
+Writes quickstart/report.html. Five minutes on two idle CPU cores; the ResNets over 95 % top-1 on
+held-out digits, the ViTs over 65 %. More seeds: --config.axes.seed='(0, 1, 2)'.
 """
 
 import ml_collections
