@@ -13,12 +13,16 @@ from invariance_jax.report import comparison, load
 
 _USAGE = """\
 usage: invariance-jax compare RESULT.nc|DIR [...] [--output=FILE.csv]
+       invariance-jax compare --leaderboard [--sort=COLUMN] RESULT.nc|DIR [...] [--output=FILE.csv]
        invariance-jax compare --by_class DIR DIR [...] [--output=FILE.csv]
 
 Prints, for every transform and result file (of a DIR: DIR/invariance/*.nc), the median relative
 invariance, the share of predictions that the transform changes and the accuracy under it, each over
 magnitudes 3 to 7; and the invariance gap of trained networks whose untrained self is among the
 files. The files must hold the same grid, images and permutation.
+
+With --leaderboard one table, a line a network, the most invariant first: by group of transforms,
+and accuracy, each with a 95 % interval over images. --sort takes a column's name.
 
 With --by_class, of runs whose classes get operations of their own (config.augment.per_class):
 accuracy class by class against the run that is alike but for that, with intervals; and where only
@@ -42,6 +46,10 @@ def run(argv: Sequence[str]) -> None:
         flags.DEFINE_enum("distance", "cosine", distances, what, flag_values=values)
         what = "compare the classes of runs that differ in config.augment.per_class"
         flags.DEFINE_bool("by_class", False, what, flag_values=values)
+        what = "one line a network, with intervals over images"
+        flags.DEFINE_bool("leaderboard", False, what, flag_values=values)
+        what = f"the leaderboard's column to sort by: {', '.join(comparison.COLUMNS)}"
+        flags.DEFINE_string("sort", comparison.OVERALL, what, flag_values=values)
 
     values, _, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
     if not arguments:
@@ -53,6 +61,13 @@ def run(argv: Sequence[str]) -> None:
     found = load.read_files([files.local_path(each, "compare's argument") for each in arguments])
     for problem in found.problems:
         print(f"invariance-jax: {problem}", file=sys.stderr)
+    if values.leaderboard:
+        table = comparison.leaderboard(found.runs, measure=values.distance, sort=values.sort)
+        print(comparison.leaderboard_text(table))
+        if output:
+            table.columns = [" ".join(each).removesuffix(" value") for each in table.columns]
+            files.write_text(output, comparison.to_csv(table.rename_axis("network")))
+        return
     compared = comparison.compare(found.runs, measure=values.distance)
     print(comparison.to_text(compared))
     if output:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from invariance_jax.__main__ import main
 from invariance_jax.report import comparison, load
 from invariance_jax.transforms import TRANSFORMS
 
@@ -65,6 +66,55 @@ def test_numbers_by_hand(three):
     # 3 to 7 of 40 images flip: 5 on average.
     assert numbers("flip_rate", "rotate") == [nan, pytest.approx(5 / 40), nan]
     assert numbers("accuracy", "rotate") == [nan, pytest.approx(35 / 40), nan]
+
+
+def test_leaderboard(three, tmp_path, capsys):
+    found = load.read_files(three).runs
+    table = comparison.leaderboard(found)
+    names = ["resnet8, none, seed 0", "vit_mu8, none, seed 0", "resnet8, untrained, seed 0"]
+    assert list(table.index) == names
+    # Without noise every image says the same.
+    for name, level in zip(names[1:], (0.5, 0.25), strict=True):
+        assert table.loc[name, "rotate"].to_list() == pytest.approx([level] * 3)
+    mean = (12 * 0.6 + 0.9) / 13
+    assert table.loc[names[0], "all transforms"].to_list() == pytest.approx([mean] * 3, abs=1e-6)
+    assert table.loc[names[0], "translate"].to_list() == pytest.approx([0.75] * 3, abs=1e-6)
+    accuracy = table["accuracy"].to_numpy()
+    np.testing.assert_array_equal(accuracy, [[1.0] * 3, [np.nan] * 3, [np.nan] * 3])
+
+    output = tmp_path / "table.csv"
+    words = ["compare", "--leaderboard", *map(str, three)]
+    assert main([*words, "--sort=rotate", f"--output={output}"]) == 0
+    assert "1. resnet8, none, seed 0" in capsys.readouterr().out
+    header, first, *_ = output.read_text().split("\n")
+    assert header.startswith("network,translate,translate low,translate high,scale,")
+    assert first.startswith('"resnet8, none, seed 0",0.750000,0.750000,0.750000,0.600000')
+    assert main([*words, "--sort=rotat"]) == 2
+    assert "did you mean 'rotate'?" in capsys.readouterr().err
+
+
+def test_intervals_of_a_leaderboard_are_over_images(folder):
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.5, 0.2, 40)
+
+    def spread(data):
+        shape = (13, 10, 40)
+        data["relative_invariance_cosine"] = (load.DIMENSIONS, np.broadcast_to(values, shape))
+        right = np.zeros(shape, bool)
+        right[list(TRANSFORMS).index("rotate"), 0] = np.arange(40) % 4 < 3  # three of four
+        data["correct"] = (load.DIMENSIONS, right)
+        return data
+
+    path = edit(folder.add("resnet8", "none", level=0.5, noise=0.0), spread)
+    (run,) = load.read_files([path]).runs
+    table = comparison.leaderboard([run], draws=400)
+    value, low, high = table.iloc[0]["rotate"]
+    assert value == pytest.approx(np.median(values), abs=1e-6)
+    samples = np.random.default_rng(0)
+    medians = [np.median(values[samples.integers(0, 40, 40)]) for _ in range(400)]
+    assert (low, high) == pytest.approx(np.quantile(medians, (0.025, 0.975)), abs=1e-6)
+    right, low, high = table.iloc[0]["accuracy"]
+    assert right == 0.75 and 0.55 < low < 0.7 < 0.8 < high < 0.95
 
 
 def test_the_gap_is_of_one_seed(folder):
