@@ -22,10 +22,7 @@ from invariance_jax.training.checkpoints import CheckpointWriter
 from invariance_jax.training.program import program_of_all
 
 # One block of eight channels: what is compiled here are eight runs at once.
-ADD_NETWORK = (
-    "registry.ARCHITECTURES['resnet_mu'] = "
-    "registry._resnet((1,), width=8, stems=('cifar', 'imagenet'))"
-)
+ADD_NETWORK = "registry.ARCHITECTURES['resnet_mu'] = registry._resnet((1,), width=8, stem='cifar')"
 # With a momentum alone, rounding errors stay what they are.
 SGD = {"name": "sgd(momentum=0.9)", "learning_rate": 0.005}
 OWN = (
