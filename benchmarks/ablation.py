@@ -23,7 +23,6 @@ from typing import Any
 import fresh_process
 from input import unpack
 
-HERE = pathlib.Path(__file__).parent
 CASE_SECONDS = 1800
 # What tells the runs apart; they have seeds of their own beside it.
 OWN: tuple[dict[str, Any], ...] = (
@@ -130,9 +129,7 @@ def main() -> None:
         "faster_by": ratio,
         "rounds": rounds,
     }
-    name = versions["device"].lower().replace(" ", "_")
-    output = arguments.output or HERE / "results" / f"ablation_{name}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = fresh_process.results_file("ablation", versions["device"], arguments.output)
     output.write_text(json.dumps(report, indent=1) + "\n")
     print(f"wrote {output}", file=sys.stderr)
 

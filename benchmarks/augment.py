@@ -21,7 +21,6 @@ from augment_case import FORMS, OPERATIONS, OURS
 from augment_images import OPERATION_SETTING, SETTINGS
 from augment_peers import PEERS, core_count
 
-HERE = pathlib.Path(__file__).parent
 # A case that hangs must not hang the rest.
 CASE_SECONDS = 600
 _RATES = ("images_per_second", "images_per_core_second")
@@ -116,9 +115,7 @@ def main() -> None:
         print(progress, file=sys.stderr, flush=True)
     print(_table(cases))
 
-    name = device["device"].lower().replace(" ", "_")
-    output = arguments.output or HERE / "results" / f"augment_{name}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = fresh_process.results_file("augment", device["device"], arguments.output)
     report = {
         **device,
         "processor": platform.processor() or platform.machine(),

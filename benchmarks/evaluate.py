@@ -19,7 +19,6 @@ from typing import Any
 import fresh_process
 from augment_peers import core_count
 
-HERE = pathlib.Path(__file__).parent
 # A case that hangs must not hang the rest.
 CASE_SECONDS = 1800
 # OpenMP's threads otherwise spin while they wait, which on a busy machine costs torch dear.
@@ -117,9 +116,7 @@ def main() -> None:
         {"kind": "memory", "model": "resnet8", "images": images, "seed": arguments.seed}
         for images in arguments.memory_images
     ]
-    name = device["device"].lower().replace(" ", "_")
-    output = arguments.output or HERE / "results" / f"evaluate_{name}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = fresh_process.results_file("evaluate", device["device"], arguments.output)
     report = {
         **device,
         "processor": platform.processor() or platform.machine(),

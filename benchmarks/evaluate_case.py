@@ -59,13 +59,13 @@ class Noise:
 
 
 def make_driver(model: models.Model, source: data.Source, **fields: Any) -> Driver:
-    """The driver of the whole grid."""
+    """The driver of the whole grid, or of other measurements."""
     side = model.image_size
     preprocess = augment.get("none", size=side, resize=fields.pop("resize", side))
     defaults = {"workers": 0, "memory": 2**40, "description": ""}
+    defaults["measurements"] = [Invariance(preprocess=preprocess)]
     return Driver(
         model=model,
-        measurements=[Invariance(preprocess=preprocess)],
         source=source,
         preprocess=preprocess,
         **(defaults | fields),

@@ -65,3 +65,20 @@ def device(*packages: str) -> dict[str, Any]:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def results_file(benchmark: str, device_name: str, given: pathlib.Path | None) -> pathlib.Path:
+    """Names the file of a benchmark's results; its folder is made.
+
+    Args:
+        benchmark: Its name.
+        device_name: As `device` gives it.
+        given: The file that the user asked for; None for the usual one.
+
+    Returns:
+        `results/BENCHMARK_DEVICE.json` beside this file, or what was given.
+    """
+    name = device_name.lower().replace(" ", "_")
+    path = given or HERE / "results" / f"{benchmark}_{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

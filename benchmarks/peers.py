@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import evaluate_torch
+import fresh_process
 import jax
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ from invariance_jax.evaluation.local_equivariance import LocalEquivariance
 from invariance_jax.evaluation.measurement import MAIN
 from invariance_jax.transforms import TRANSFORMS, generators
 
-HERE = pathlib.Path(__file__).parent
 _MODEL = "resnet18"
 # Ours, and the function of lie-deriv that does the same.
 _GENERATORS = {
@@ -70,6 +70,26 @@ def _in_turn(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str,
     return times
 
 
+def _flax(network: torch.nn.Module, size: int) -> models.Model:
+    """The same network in Flax."""
+    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    variables = models.import_weights(_MODEL, state)
+    return models.from_flax(models.create(_MODEL, 1000), variables, name=_MODEL, image_size=size)
+
+
+def _ready(model: models.Model, pixels: np.ndarray, **fields: Any) -> tuple[Any, Any, int]:
+    """A driver, its program with what it takes, and how many images that shows."""
+    size = pixels.shape[1]
+    fields = {"per_device_batch_size": 2 * len(pixels), "shard_size": len(pixels)} | fields
+    source = data.ArraySource(pixels)
+    driver = make_driver(model, source, mesh=devices.make_mesh(1), canvas_size=size, **fields)
+    program, ((walk,),) = driver.plan
+    (batch,) = data.batches_at(source, walk.positions[None], canvas_size=size)
+    del batch["mask"]
+    arguments = (model.variables, batch, driver.nothing_before())
+    return driver, lambda: program(*arguments), len(walk.positions)
+
+
 def _grid(network: torch.nn.Module, pixels: np.ndarray, repeats: int) -> dict[str, Any]:
     """The whole grid in three ways."""
     size = pixels.shape[1]
@@ -95,13 +115,7 @@ def _grid(network: torch.nn.Module, pixels: np.ndarray, repeats: int) -> dict[st
     def called(shown: np.ndarray) -> np.ndarray:
         return bare(torch.from_numpy(shown).permute(0, 3, 1, 2)).numpy()
 
-    state = {name: value.numpy() for name, value in network.state_dict().items()}
-    flax = models.from_flax(
-        models.create(_MODEL, 1000),
-        models.import_weights(_MODEL, state),
-        name=_MODEL,
-        image_size=size,
-    )
+    flax = _flax(network, size)
     function = models.from_function(called, on_host=True, image_size=size)
     callback = models.Model(
         name="callback",
@@ -113,22 +127,9 @@ def _grid(network: torch.nn.Module, pixels: np.ndarray, repeats: int) -> dict[st
     )
     runs, found, shown = {"plain loop": loop}, {}, {"plain loop": len(pixels)}
     for name, model in {"our callback": callback, "our Flax": flax}.items():
-        driver = make_driver(
-            model,
-            data.ArraySource(pixels),
-            mesh=devices.make_mesh(1),
-            canvas_size=size,
-            per_device_batch_size=2 * len(pixels),
-            shard_size=len(pixels),
-        )
-        program, ((walk,),) = driver.plan
-        (batch,) = data.batches_at(driver.source, walk.positions[None], canvas_size=size)
-        del batch["mask"]
-        arguments = (model.variables, batch, driver.nothing_before())
-        runs[name] = lambda program=program, arguments=arguments: program(*arguments)
+        driver, runs[name], shown[name] = _ready(model, pixels)
         ((measurement, arrays),) = driver.run()
         found[name] = measurement.datasets(arrays, driver.images)[MAIN].transformed_cosine
-        shown[name] = len(walk.positions)
     times = _in_turn(runs, repeats)
     expected = loop().T
     apart = {}
@@ -169,28 +170,11 @@ def _lie(
             for function in _GENERATORS.values()
         ]
 
-    state = {name: value.numpy() for name, value in network.state_dict().items()}
-    size = pixels.shape[1]
-    flax = models.from_flax(
-        models.create(_MODEL, 1000), models.import_weights(_MODEL, state), name=_MODEL
-    )
-    measurement = LocalEquivariance(
-        generators=[generators.get(name, "generators") for name in _GENERATORS]
-    )
-    driver = make_driver(
-        flax_of_size := models.Model(**{**vars(flax), "image_size": size}),
-        data.ArraySource(pixels),
-        mesh=devices.make_mesh(1),
-        canvas_size=size,
-        per_device_batch_size=len(pixels),
-        shard_size=len(pixels),
-    )
-    object.__setattr__(driver, "measurements", [measurement])
-    program, ((walk,),) = driver.plan
-    (batch,) = data.batches_at(driver.source, walk.positions[None], canvas_size=size)
-    del batch["mask"]
-    arguments = (flax_of_size.variables, batch, driver.nothing_before())
-    times = _in_turn({"lie-deriv": theirs, "ours": lambda: program(*arguments)}, repeats)
+    named = [generators.get(name, "generators") for name in _GENERATORS]
+    measured = [LocalEquivariance(generators=named)]
+    flax = _flax(network, pixels.shape[1])
+    _, ours, _ = _ready(flax, pixels, measurements=measured, per_device_batch_size=len(pixels))
+    times = _in_turn({"lie-deriv": theirs, "ours": ours}, repeats)
     count = len(pixels) * len(_GENERATORS)
     return {
         "seconds": times,
@@ -217,7 +201,7 @@ def main() -> None:
     }
     if arguments.lie_deriv:
         report["lie"] = _lie(network, pixels, arguments.lie_deriv, arguments.repeats)
-    output = arguments.output or HERE / "results" / f"peers_{device.lower().replace(' ', '_')}.json"
+    output = fresh_process.results_file("peers", device, arguments.output)
     output.write_text(json.dumps(report, indent=1) + "\n")
     for name, rate in report["grid"]["cells_per_second"].items():
         print(f"{name:>14} {rate:10,.0f} cells/s")

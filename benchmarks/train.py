@@ -18,7 +18,6 @@ from typing import Any
 
 import fresh_process
 
-HERE = pathlib.Path(__file__).parent
 CASE_SECONDS = 1800
 # Batches that fit an 80 GB device with room to spare.
 BATCHES = {"resnet18": 1024, "resnet50": 256, "vit_s16": 512, "vit_b16": 256}
@@ -107,9 +106,7 @@ def main() -> None:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cases": cases,
     }
-    name = versions["device"].lower().replace(" ", "_")
-    output = arguments.output or HERE / "results" / f"train_{name}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output = fresh_process.results_file("train", versions["device"], arguments.output)
     output.write_text(json.dumps(report, indent=1) + "\n")
     print(f"wrote {output}", file=sys.stderr)
 
