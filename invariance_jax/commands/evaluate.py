@@ -13,7 +13,7 @@ from invariance_jax.commands import parsing
 from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.evaluate import evaluate
-from invariance_jax.evaluation.measurement import Measurement, normalization
+from invariance_jax.evaluation.measurement import Measurement
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.fields import differences
 from invariance_jax.models import is_foreign
@@ -111,8 +111,7 @@ def measure(
                 models.create(kind, found.num_classes, dtype=config.model.dtype, **options),
                 found.variables,
                 name=config.model.name,
-                image_size=config.data.image_size,
-                normalize=normalization(config),
+                preprocessing=models.Preprocessing.of_config(config.data),
             )
             steps, seconds = found.step, found.seconds
     distributed.say(distributed.device_map(mesh))
@@ -192,14 +191,13 @@ def write(
     Raises:
         UserError: As `evaluation.evaluate`.
     """
-    images = model.preprocessing or models.Preprocessing.of_config(config.data)
     attributes = {
         "model": config.model.name,
         "augmentation": config.training_label(steps),
         "seed": config.seed,
         "steps": steps,
         "seconds": seconds,
-        "preprocessing": str(images),
+        "preprocessing": str(model.preprocessing),
         "config": config.to_json(),
     }
     evaluate(

@@ -18,10 +18,6 @@ from invariance_jax.models import Model, Preprocessing, from_function
 from invariance_jax.transforms import TRANSFORMS, Domain, PaddingMode, Transform
 from invariance_jax.transforms.resize import Interpolation
 
-_IMAGE_SIZE = 224
-# The paper resizes the shorter side to 256 and crops 224; other sizes keep the proportion.
-_RESIZE = 256 / 224
-
 
 def measure(
     function: Model | Callable[[Any], Any],
@@ -95,7 +91,10 @@ def measure(
     if distance not in DISTANCES:
         raise UserError(f"distance is {distance!r}; expected one of: {', '.join(DISTANCES)}")
     source = _source(images)
-    size, resize, canvas = _sizes(function, images, image_size, resize_size)
+    # Of functions the paper's, 224 of 256 pixels; other sizes keep the proportion.
+    wanted = getattr(function, "preprocessing", None) or Preprocessing()
+    own_size = getattr(function, "image_size", None) or wanted.image_size
+    size, resize, canvas = _sizes(wanted, own_size, images, image_size, resize_size)
     if isinstance(function, Model):
         model = function
     else:
@@ -107,7 +106,6 @@ def measure(
             "domain is 'normalized', but what a function of its own normalises is not known; "
             "expected 'pixel', or a model of load_model"
         )
-    wanted = getattr(function, "preprocessing", None) or Preprocessing()
     preprocess = augment.get(
         "none", size=size, resize=resize, interpolation=interpolation or wanted.interpolation
     )
@@ -152,7 +150,11 @@ def _source(images: Any) -> data.Source:
 
 
 def _sizes(
-    function: Any, images: Any, image_size: int | None, resize_size: int | None
+    wanted: Preprocessing,
+    own_size: int,
+    images: Any,
+    image_size: int | None,
+    resize_size: int | None,
 ) -> tuple[int, int, int]:
     """Sides of what the function sees, of the resized image, and of the canvas."""
     shape = getattr(images, "shape", None)
@@ -164,11 +166,12 @@ def _sizes(
                 "side of the centre crop that the function shall see"
             )
         size = shape[1] if image_size is None else image_size
-        resize = resize_size or (size if square else round(_RESIZE * size))
+        resize = resize_size or (size if square else _resized(Preprocessing(), size))
         return size, resize, max(shape[1:3])
-    size = image_size or getattr(function, "image_size", None) or _IMAGE_SIZE
-    wanted = getattr(function, "preprocessing", None)
-    if wanted and not resize_size:
-        resize_size = wanted.replaced(image_size=size).resize_size
-    resize = resize_size or round(_RESIZE * size)
+    size = image_size or own_size
+    resize = resize_size or _resized(wanted, size)
     return size, resize, 2 * resize
+
+
+def _resized(preprocessing: Preprocessing, size: int) -> int:
+    return preprocessing.replaced(image_size=size).resize_size

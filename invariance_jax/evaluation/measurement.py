@@ -6,7 +6,6 @@ does the rest: reading, devices, processes, memory, resuming, progress.
 
 import abc
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -20,7 +19,6 @@ from invariance_jax import augment, data
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
-from invariance_jax.transforms import normalize
 
 # In grey levels: more than float32 errs, and less than anyone sees.
 _SLACK = 1e-3
@@ -292,18 +290,6 @@ def preprocessing(config: ExperimentConfig) -> Augmentation:
         UserError: The sizes do not fit each other.
     """
     return augmentation_of(config, "none", "config.data.resize_size")
-
-
-def normalization(config: ExperimentConfig) -> Callable[[Inputs], Inputs]:
-    """Makes the function from images in [0, 1] to what the network takes.
-
-    Args:
-        config: The config.
-
-    Returns:
-        `normalize(images)`, with the mean and the standard deviation of `config.data`.
-    """
-    return functools.partial(normalize, mean=config.data.mean, std=config.data.std)
 
 
 def refuse_not_finite(

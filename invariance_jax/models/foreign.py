@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from invariance_jax import files
 from invariance_jax.errors import RunError, UserError
-from invariance_jax.models.model import Model, can_be_traced, from_function, normalizer
+from invariance_jax.models.model import Model, can_be_traced, from_function
 from invariance_jax.models.preprocessing import Preprocessing, preprocessing_of
 
 _FILE = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
@@ -148,7 +148,7 @@ def _of_torch(
     return dataclasses.replace(
         joined,
         apply=apply,
-        normalize=normalizer(preprocessing),
+        normalize=preprocessing.normalize,
         num_classes=classes,
         preprocessing=preprocessing,
         fingerprint=digest.hexdigest(),
@@ -171,7 +171,6 @@ def _of_file(name: str, file: str, function: str, **given: Any) -> Model:
         raise UserError(f"model {name!r}: {error}") from error
     except Exception as error:  # whatever the user's code raises
         raise UserError(f"model {name!r}: {type(error).__name__}: {error}") from error
-    # It takes images in [0, 1]: what it does to them is its own.
     sizes = {key: given.get(key) for key in ("image_size", "resize_size", "interpolation")}
     wanted = preprocessing_of(name).replaced(**sizes)
     side = wanted.image_size

@@ -18,12 +18,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from invariance_jax import distributed, spec
 from invariance_jax.errors import UserError
-from invariance_jax.models.forms import to_timm
 from invariance_jax.models.preprocessing import Preprocessing, preprocessing_of
 from invariance_jax.models.registry import DEFAULT_CLASSES, create
 from invariance_jax.models.weight_files import load_weights
 from invariance_jax.models.weights import import_weights
-from invariance_jax.transforms import Colour, normalize
+from invariance_jax.transforms import Colour
 from invariance_jax.transforms.resize import Interpolation
 
 Images = Float[Array | np.ndarray, "n h w 3"]
@@ -87,7 +86,7 @@ def from_flax(
     *,
     name: str,
     image_size: int | None = None,
-    normalize: Callable[[Images], Array] = normalize,
+    preprocessing: Preprocessing | None = None,
 ) -> Model:
     """Makes a model of a Flax network.
 
@@ -96,8 +95,9 @@ def from_flax(
             the features by name.
         variables: Its parameters and running statistics.
         name: What tables and charts call it.
-        image_size: Side of the images that it was made for, pixels; None for any.
-        normalize: From images in [0, 1] to its inputs; by ImageNet's mean and deviation by default.
+        image_size: Side of the images that it was made for, pixels; None for any, or for that of
+            the preprocessing.
+        preprocessing: How photos become its images; by ImageNet's mean and deviation by default.
 
     Returns:
         The model.
@@ -106,22 +106,11 @@ def from_flax(
         name=name,
         variables=variables,
         apply=functools.partial(module.apply, train=False),
-        normalize=normalize,
+        normalize=(preprocessing or Preprocessing()).normalize,
         num_classes=module.num_classes or None,
-        image_size=image_size,
+        image_size=image_size or (preprocessing and preprocessing.image_size),
+        preprocessing=preprocessing,
     )
-
-
-def normalizer(preprocessing: Preprocessing) -> Callable[[Images], Array]:
-    """Makes the function from images in [0, 1] to what a network takes.
-
-    Args:
-        preprocessing: Of the network.
-
-    Returns:
-        The function.
-    """
-    return functools.partial(normalize, mean=preprocessing.mean, std=preprocessing.std)
 
 
 def init_variables(model: nn.Module, key: PRNGKeyArray, image_size: int) -> dict[str, Any]:
@@ -196,9 +185,9 @@ def load_model(
     """
     given = {"image_size": image_size, "resize_size": resize_size, "interpolation": interpolation}
     given = given | {"mean": mean, "std": std}
-    if ":" in name:
-        from invariance_jax.models.foreign import load_foreign
+    from invariance_jax.models.foreign import is_foreign, load_foreign
 
+    if is_foreign(name):
         return load_foreign(name, weights, **given)
     kind, options = spec.parse(name)
     preprocessing = preprocessing_of(kind, weights or "").replaced(**given)
@@ -214,27 +203,19 @@ def load_model(
         )
         variables = draw(module, jax.random.key(seed), image_size=image_size)
     else:
-        arrays, said = to_timm(load_weights(weights), which_weights)
-        for sentence in said:
-            distributed.say(f"weights {os.fspath(weights)!r}: {sentence}")
         variables = import_weights(
             kind,
-            arrays,
+            load_weights(weights),
             num_classes=num_classes,
             image_size=image_size if resample_pos_embed else None,
+            which_weights=which_weights,
+            announce=lambda said: distributed.say(f"weights {os.fspath(weights)!r}: {said}"),
             **options,
         )
         head = variables["params"].get("head")
         module = create(kind, len(head["bias"]) if head else 0, dtype=dtype, **options)
         _check_shapes(variables, module, weights, image_size)
-    model = from_flax(
-        module,
-        variables,
-        name=name,
-        image_size=image_size,
-        normalize=normalizer(preprocessing),
-    )
-    return dataclasses.replace(model, preprocessing=preprocessing)
+    return from_flax(module, variables, name=name, preprocessing=preprocessing)
 
 
 def _check_shapes(variables: Any, module: nn.Module, weights: Any, image_size: int) -> None:

@@ -10,12 +10,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import numpy as np
+from jaxtyping import Array, Float
+
 from invariance_jax import files
 from invariance_jax.errors import UserError
+from invariance_jax.transforms import Colour
 from invariance_jax.transforms.resize import Interpolation
-from invariance_jax.transforms.transform import MEAN, STANDARD_DEVIATION
-
-Colour = tuple[float, float, float]
+from invariance_jax.transforms.transform import MEAN, STANDARD_DEVIATION, normalize
 
 # Pillow's numbers of filters, as Hugging Face's files have them.
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
@@ -53,6 +55,19 @@ class Preprocessing:
         """
         names = ("image_size", "resize_size", "interpolation", "mean", "std")
         return cls(**{name: getattr(config, name) for name in names}, source="")
+
+    def normalize(
+        self, images: Float[Array | np.ndarray, "*batch height width 3"]
+    ) -> Float[Array | np.ndarray, "*batch height width 3"]:
+        """Makes of images in [0, 1] what the network takes.
+
+        Args:
+            images: Floating point in [0, 1].
+
+        Returns:
+            The same shape and dtype, normalised.
+        """
+        return normalize(images, mean=self.mean, std=self.std)
 
     def __str__(self) -> str:
         """All of it in one line, for people."""
@@ -109,7 +124,9 @@ def preprocessing_of(name: str, weights: str | os.PathLike[str] = "") -> Preproc
         (0.5, 0.5, 0.5)
     """
     library, _, published = name.partition(":")
-    if not weights and library in _LIBRARIES and published:
+    if library.endswith(".py"):
+        return _OF_FUNCTIONS
+    if not weights and library in _LIBRARIES:
         return _LIBRARIES[library](published)
     path = files.local_path(weights, "weights") if weights else None
     kind = name.rpartition(":")[2].partition("(")[0]
@@ -225,6 +242,10 @@ def _asked_torchvision(name: str) -> Preprocessing:
     )
 
 
+# Whatever else it does to images, it does itself.
+_OF_FUNCTIONS = Preprocessing(
+    mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), source="a function of images in [0, 1]"
+)
 _LIBRARIES = {"timm": _asked_timm, "torchvision": _asked_torchvision}
 _FILES = {"config.json": _of_timm, "preprocessor_config.json": _of_hugging_face}
 

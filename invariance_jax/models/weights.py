@@ -8,7 +8,7 @@ torch's state dicts.
 import collections
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -92,6 +92,7 @@ def import_weights(
     num_classes: int | None = None,
     image_size: int | None = None,
     which_weights: str = "auto",
+    announce: Callable[[str], object] = lambda sentence: None,
     **options: Any,
 ) -> dict[str, Any]:
     """Turns weights of torchvision (ResNet) or timm (ViT) into variables.
@@ -107,6 +108,7 @@ def import_weights(
             keep their size.
         which_weights: Of weights and their moving average: "auto", "plain" or "ema"; see
             `forms.to_timm`.
+        announce: Takes each sentence about what was chosen and left out.
         **options: As `create` takes them.
 
     Returns:
@@ -120,6 +122,8 @@ def import_weights(
     """
     module = create(name, **options)
     arrays, said = forms.to_timm(state_dict, which_weights)
+    for sentence in said:
+        announce(sentence)
     if image_size is not None and isinstance(module, VisionTransformer):
         arrays = _resampled(arrays, module, image_size)
     given = {key: value.shape for key, value in arrays.items()}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +16,7 @@ from invariance_jax import augment, data, devices, models, spec
 from invariance_jax.augment import Augmentation
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError, unknown_name
-from invariance_jax.evaluation.measurement import augmentation_of, normalization, preprocessing
+from invariance_jax.evaluation.measurement import augmentation_of, preprocessing
 from invariance_jax.evaluation.table import make_measurements
 from invariance_jax.factors import per_class
 from invariance_jax.training import optimizer, sharding
@@ -36,7 +36,6 @@ class Experiment:
         mixing: What happens to batches of them.
         learned: What happens to normalised images, with widths that are learned; None for nothing.
         preprocess: What happens to images otherwise: `none`, as in the paper.
-        normalize: From images in [0, 1] to what the network takes.
         optimizer: The optimizer.
         schedule: Its learning rate.
         loss: What the optimizer makes small.
@@ -51,7 +50,6 @@ class Experiment:
     mixing: augment.OneMixing
     learned: augment.LearnedAugmentation | None
     preprocess: Augmentation
-    normalize: Callable[[jax.Array], jax.Array]
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
     loss: Loss
@@ -142,8 +140,7 @@ class Experiment:
             self.model,
             variables,
             name=self.config.model.name,
-            image_size=self.config.data.image_size,
-            normalize=self.normalize,
+            preprocessing=models.Preprocessing.of_config(self.config.data),
         )
 
     def check(self) -> None:
@@ -269,7 +266,6 @@ def make(
         mixing=augment.one_mixing(config.augment.mixing, "config.augment.mixing"),
         learned=learned,
         preprocess=preprocessing(config),
-        normalize=normalization(config),
         optimizer=optimizer.make_optimizer(config.optimizer, config.train.steps, learned),
         schedule=optimizer.make_schedule(config.optimizer, config.train.steps),
         loss=make_loss(config.train.loss, config.train.label_smoothing),

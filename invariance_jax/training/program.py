@@ -19,6 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from invariance_jax import devices
 from invariance_jax.augment.mixing import partners
 from invariance_jax.devices import DATA_AXIS, MODEL_AXIS, RUN_AXIS
+from invariance_jax.models import Preprocessing
 from invariance_jax.training.experiment import Experiment
 from invariance_jax.training.state import TrainState
 from invariance_jax.training.step import Step, TrainMetrics, make_train_step
@@ -145,7 +146,7 @@ def step_of(experiments: Sequence[Experiment], number: Any, mesh: Mesh | None) -
         optax.GradientTransformation(first.optimizer.init, update),
         schedule,
         jax.random.key(seeds[0] if len(set(seeds)) == 1 else jnp.asarray(seeds)[number]),
-        normalize=first.normalize,
+        normalize=Preprocessing.of_config(first.config.data).normalize,
         loss=loss,
         grad_accum_steps=first.config.train.grad_accum_steps,
         ema_decay=first.config.train.ema_decay,

@@ -83,6 +83,7 @@ def test_the_command_measures_a_function_on_a_folder_without_labels(file, photos
     ]
     assert main(["evaluate", *flags]) == 0
     said = capsys.readouterr().out
+    assert "mean 0 0 0, standard deviation 1 1 1 (a function of images in [0, 1]" in said
     assert "mine.py:on_host runs in the host" in said
     assert "local_equivariance is left out: " in said and "cannot differentiate" in said
     assert "accuracy is left out: " in said
@@ -102,6 +103,7 @@ def test_the_command_measures_a_function_on_a_folder_without_labels(file, photos
         ("{file}:missing", "has no attribute 'missing'"),
         ("{file}:scalar", "gave shape () for 2 images; expected [2, D]"),
         ("{broken}:f", "SyntaxError: "),
+        ("keras:resnet50", "cannot read 'keras:resnet50'; expected a name or name(option=value"),
     ],
 )
 def test_mistakes_are_one_line(name, message, file, tmp_path, monkeypatch):
