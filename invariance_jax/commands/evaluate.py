@@ -86,9 +86,10 @@ def measure(
         parsed = parsing.parse(argv, usage=usage, define=define, config=stored or "")
         parsing.required(parsed, "workdir", "DIR")
         values, config = parsed.flags, parsing.required(parsed, "config", "FILE")
+        has_weights = bool(config.model.weights) or is_foreign(config.model.name)
         if stored:
             _check_same_training(folder, stored, config)
-        elif not (config.model.weights or values.untrained or is_foreign(config.model.name)):
+        elif not (has_weights or values.untrained):
             raise UserError(
                 "config.model.weights is empty, so that there is nothing to measure; give a file "
                 "of weights, or --untrained, or leave --config out to measure the run in --workdir"
@@ -98,11 +99,11 @@ def measure(
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
         if not trained:
             model, steps, seconds = initial(config, split_field), 0, 0.0
-            if config.model.weights or is_foreign(config.model.name):
+            if has_weights:
                 distributed.say(f"images: {model.preprocessing}")
             if model.runs_on:
                 distributed.say(f"{model.name} runs in {model.runs_on}")
-            if is_foreign(config.model.name) and not config.model.weights:
+            if has_weights and not config.model.weights:
                 config = config.with_values(model={"weights": "as published"})
         else:
             found = workdir.load_run(folder, best=values.checkpoint == "best")

@@ -396,3 +396,25 @@ def prepare(
         jax.random.key(0), batch["canvas"], batch["height"], batch["width"]
     )
     return to_bytes(images)
+
+
+def prepare_one(
+    preprocess: Augmentation, example: data.Example, canvas_size: int
+) -> Float[Array, "size size 3"]:
+    """Decodes and prepares one image, as the driver does batches.
+
+    Args:
+        preprocess: As `prepare` takes it.
+        example: The image.
+        canvas_size: Side of the canvas that it is decoded to, pixels.
+
+    Returns:
+        As of `prepare`.
+    """
+    canvas, height, width = data.to_canvas(example["image"], canvas_size)
+    sides = {"height": jnp.asarray([height]), "width": jnp.asarray([width])}
+    (image,) = _prepare(preprocess, {"canvas": jnp.asarray(canvas)[None], **sides})
+    return image
+
+
+_prepare = jax.jit(prepare)

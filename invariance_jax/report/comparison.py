@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from invariance_jax.errors import lookup
+from invariance_jax.factors.rankings import INTERVAL
 from invariance_jax.report.load import Run
 from invariance_jax.report.rows import untrained_of
 from invariance_jax.report.summaries import GROUPS, MIDDLE_MAGNITUDES, Measure
@@ -83,7 +84,7 @@ def leaderboard(
         (column, "low") and (column, "high") for every group of transforms, `OVERALL` (of all
         transforms: medians over images, means of magnitudes 3 to 7 and of transforms) and
         "accuracy" (of the images as they are; NaN without labels); low and high are the
-        2.5 % and 97.5 % quantiles over draws.
+        ends of the 95 % interval over draws.
 
     Raises:
         UserError: No such column.
@@ -107,7 +108,7 @@ def leaderboard(
             means = [each.mean() for each in (*groups, by_transform, right[sample])]
             found.append(means)
         first, *others = found
-        low, high = np.quantile(others, (0.025, 0.975), axis=0)
+        low, high = np.percentile(others, INTERVAL, axis=0)
         rows[run.title] = np.stack([first, low, high], axis=1).ravel()
     columns = pd.MultiIndex.from_product([COLUMNS, ("value", "low", "high")])
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
-from invariance_jax import augment, data
-from invariance_jax.config import DataConfig
+from invariance_jax import data
+from invariance_jax.config import DataConfig, ExperimentConfig
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation.measurement import prepare
+from invariance_jax.evaluation.measurement import prepare_one, preprocessing
 from invariance_jax.report.charts import tick_label
 from invariance_jax.report.load import MAGNITUDES
 from invariance_jax.report.rows import words
@@ -35,16 +35,8 @@ def transformed(
     Returns:
         float32 in [0, 1], in the order of `TRANSFORMS` and of their magnitudes.
     """
-    preprocess = augment.parse(
-        "none",
-        size=config.image_size,
-        resize=config.resize_size,
-        interpolation=config.interpolation,
-        field="config.data.resize_size",
-    )
-    canvas, height, width = data.to_canvas(example["image"], config.canvas_size)
-    sides = {"height": jnp.asarray([height]), "width": jnp.asarray([width])}
-    (image,) = jax.jit(prepare)(preprocess, {"canvas": jnp.asarray(canvas)[None], **sides})
+    preprocess = preprocessing(ExperimentConfig(data=config))
+    image = prepare_one(preprocess, example, config.canvas_size)
     # Rules may leave the range by a rounding error.
     return np.clip(_on_grid(image), 0, 1)
 

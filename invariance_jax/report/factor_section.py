@@ -10,7 +10,7 @@ import pandas as pd
 from invariance_jax import data
 from invariance_jax.config import ExperimentConfig, check
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation.measurement import prepare, preprocessing
+from invariance_jax.evaluation.measurement import prepare_one, preprocessing
 from invariance_jax.factors import alignment, foreground, rankings, rows, wordnet
 from invariance_jax.factors.alignment import Alignment
 from invariance_jax.report import factor_charts as charts
@@ -44,9 +44,7 @@ def examples(search: Search) -> tuple[np.ndarray, list[str]]:
     preprocess, images, titles = preprocessing(config), [], []
 
     def shown(position: int) -> jnp.ndarray:
-        canvas, height, width = data.to_canvas(source[position]["image"], config.data.canvas_size)
-        sides = {"height": jnp.asarray([height]), "width": jnp.asarray([width])}
-        return prepare(preprocess, {"canvas": jnp.asarray(canvas)[None], **sides})[0]
+        return prepare_one(preprocess, source[position], config.data.canvas_size)
 
     for place, chosen in enumerate((*once[:count], *once[-count:])):
         label = table["row"].values[chosen].item()
