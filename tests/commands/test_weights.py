@@ -77,6 +77,16 @@ def test_what_is_taken_of_a_file_is_said_by_fields(file, tmp_path):
     assert config.training_label(0) == "weights both.safetensors (ema)"
 
 
+def test_a_run_is_validated_as_its_config_normalises():
+    built = experiment.make(config_of("vit_mu8", "", mean=(0.5,) * 3, std=(0.25,) * 3))
+    model = built.as_model(built.init_state().variables)
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    inputs = jnp.asarray((images - 0.5) / 0.25)
+    expected = built.model.apply(model.variables, inputs, train=False)
+    np.testing.assert_allclose(model(images), expected[1]["embedding"], rtol=1e-4, atol=1e-5)
+    assert (model.image_size, model.preprocessing.std) == (8, (0.25,) * 3)
+
+
 def test_training_and_evaluation_from_weights(file, tmp_path, capsys):
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(file.read_bytes())
