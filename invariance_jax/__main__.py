@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from invariance_jax import __version__, signals
+from invariance_jax import __version__, host_memory, signals
 from invariance_jax.errors import RunError, UserError, lookup
 
 _USAGE = """\
@@ -109,6 +109,7 @@ def _run(argv: Sequence[str], keep_compiled: bool) -> None:
 
 def console() -> None:
     """Entry point of the `invariance-jax` console script."""
+    host_memory.keep()
     signals.install()
     signals.end_with_launcher()
     from invariance_jax import distributed
