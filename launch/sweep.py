@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from invariance_jax import progress, signals
 from invariance_jax.commands import sweep as sweeps
 from invariance_jax.commands.sweep import Run
+from invariance_jax.config import SweepConfig
 from invariance_jax.errors import UserError
 
 _FAILED, _USER_ERROR = 1, 2
@@ -53,6 +54,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("sweep", help="the sweep's file, with its argument if it takes one: FILE[:ARGUMENT]")
     add("--root", type=pathlib.Path, required=True, help="folder of all runs")
+    add(
+        "--override",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a field of every run, as data.data_dir=DIR; may be repeated",
+    )
     add("--jobs", type=int, default=1, help="runs at once on this machine (default: 1)")
     add("--gpus_per_job", type=int, default=0, help="GPUs of each job (default: all it sees)")
     add("--fused", action="store_true", help="train runs that can share a program as one process")
@@ -72,6 +80,26 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         if getattr(values, name) < low:
             parser.error(f"--{name} is {getattr(values, name)}; expected at least {low}")
     return values
+
+
+def loaded(values: argparse.Namespace) -> SweepConfig:
+    """Reads the sweep, with what the command line overrides.
+
+    Args:
+        values: The flags.
+
+    Returns:
+        The sweep.
+
+    Raises:
+        UserError: It cannot be read, or an override is none.
+    """
+    sweep = sweeps.load(values.sweep)
+    for each in values.override:
+        if "=" not in each:
+            raise UserError(f"--override is {each!r}; expected FIELD=VALUE")
+    overrides = (*sweep.overrides, *map(shlex.quote, values.override))
+    return sweep.with_values(overrides=overrides)
 
 
 def program(command: Sequence[str]) -> list[str]:
@@ -162,11 +190,13 @@ def jobs_of(runs: Sequence[Run], values: argparse.Namespace) -> list[Job]:
     for name, reason in others.items():
         print(f"{name} is trained alone: {reason}", file=sys.stderr)
     words = ("ablate", f"--config={values.sweep}", f"--root={values.root}")
-    retry = ("--retry",) if values.retry else ()
+    more = ("--retry",) if values.retry else ()
+    if values.override:
+        more += (f"--config.overrides={loaded(values).overrides!r}",)
     fused = [
         Job(
             runs=tuple(group),
-            training=(*words, f"--group={number}", *retry),
+            training=(*words, f"--group={number}", *more),
             log=values.root / f"group{number}.log",
         )
         for number, group in enumerate(groups)
@@ -405,6 +435,7 @@ def slurm_command(jobs: Sequence[Job], values: argparse.Namespace) -> list[str]:
         f"--array={','.join(numbers)}%{values.jobs}",
         *(["--dry_run"] if values.dry_run else []),
         *("--", sys.executable, str(script), values.sweep, f"--root={values.root}"),
+        *(f"--override={each}" for each in values.override),
         *(*fused, "--run=array"),
     ]
 
@@ -420,7 +451,7 @@ def main(argv: Sequence[str]) -> int:
     """
     values = parse(argv)
     try:
-        runs = sweeps.expand(sweeps.load(values.sweep), values.root)
+        runs = sweeps.expand(loaded(values), values.root)
         jobs = jobs_of(runs, values)
         if values.run is not None:
             return run_one(jobs, values.run)

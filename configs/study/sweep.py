@@ -1,12 +1,13 @@
 r"""The study's runs: two networks, every training of the paper's claims, three seeds.
 
-    launch/sweep.py configs/study/sweep.py --root=study/runs --jobs=2
+    launch/sweep.py configs/study/sweep.py --root=study/runs --jobs=2 \
+        --override=data.data_dir=~/tensorflow_datasets
 
-The argument is `ablation`, of one network `ablation,MODEL`, or `per_class,MODEL,SEARCH.nc` once a search is there (`make study` runs
-all of it). `ablation`: of all images and of a tenth of them without augmentation and with six kinds;
-of a third of them and of half of the classes two or three; Augerino; 120 runs and six untrained
-networks. A tenth of the images is shown 41 times and all of them four times, in as many steps.
-Hardware: two CPU cores, two hours. What came out: docs/results.md.
+The argument is `ablation`, of one network `ablation,MODEL`, or `per_class,MODEL,SEARCH.nc` once a
+search is there (`make study` runs all of it). `ablation`: of all images, and of a tenth of them,
+without augmentation and with six kinds; of a third of them and of half of the classes two or three;
+Augerino; 120 runs and six untrained networks. A tenth of the images is shown 41 times, all of them
+four times, in as many steps. Hardware: two CPU cores, two hours. What came out: docs/results.md.
 """
 
 import shlex
