@@ -27,4 +27,5 @@ def keep() -> bool:
         return False
     set_option = ctypes.CDLL(None).mallopt
     options = {_TRIM_THRESHOLD: _NEVER, _TOP_PAD: _PAD, _MMAP_MAX: 0, _ARENA_MAX: 1}
-    return all([set_option(name, value) for name, value in options.items()])
+    taken = [set_option(name, value) for name, value in options.items()]
+    return all(taken)
