@@ -254,10 +254,36 @@ def test_evaluations_of_the_paper_are_on_training_images():
         module("imagenet64.sweep").get_config("augmentatoin")
 
 
+def test_the_study_builds_every_run(tmp_path):
+    get_config = module("study.sweep").get_config
+    runs = sweep.expand(check(SweepConfig, get_config()), tmp_path)
+    assert len(runs) == 120
+    assert sum("untrained" in run.evaluate for run in runs) == 12  # of 20 and of 10 classes
+    recipes = {
+        run.config.with_values(augment={"name": "none"}, data={"classes": ()}).to_json()
+        for run in runs
+        if run.config.seed == 0 and run.config.data.fraction == 1 and not run.config.augment.learned
+    }
+    assert len(recipes) == 2  # but for what is compared, one recipe for each network
+    for model in module("study.recipe").MODELS:
+        one = check(ExperimentConfig, module("study.recipe").get_config(f"{model},translate"))
+        assert one.augment.name == "translate" and len(set(one.data.classes)) == 20
+        take_one_step(small(one))
+        only = sweep.expand(check(SweepConfig, get_config(f"ablation,{model}")), tmp_path)
+        assert [run.name for run in only] == [run.name for run in runs if model in run.name]
+        of_search = check(SweepConfig, get_config(f"per_class,{model},a/b.nc"))
+        augments = {run.config.augment.per_class for run in sweep.expand(of_search, tmp_path)}
+        assert augments == {"searched(file='a/b.nc')", "searched(file='a/b.nc', share=0.5)"}
+    for wrong in ("ablations", "ablation,resnet18", "per_class,vit_mu8"):
+        with pytest.raises(UserError, match=f"is '{wrong}'; expected ablation"):
+            get_config(wrong)
+
+
 def test_every_config_is_tested_here():
     tested = [*RECIPES, "digits", "evaluate", "imagenet64_resnet18", "quickstart"]
     tested += ["similarity_search"]
     tested += [f"paper.{name}" for name in (*SWEEPS, "invariance", "equivariance")]
+    tested += ["study.recipe", "study.sweep"]
     assert sorted([*tested, "imagenet64.recipe", "imagenet64.sweep"]) == NAMES
 
 

@@ -264,6 +264,19 @@ def test_dry_run_prints_what_is_left(pretended, tmp_path, capsys):
     assert shown[3] == f"invariance-jax report {folders} --output={tmp_path / 'runs'}"
 
 
+def test_the_command_line_overrides_fields_of_all_runs(pretended, capfd):
+    pretended.script.program = lambda command: ["invariance-jax", *command]
+    flags = ("--override=data.data_dir=some dir", "--override=train.batch_size=32")
+    assert pretended("--dry_run", *flags) == 0
+    commands = [shlex.split(line) for line in capfd.readouterr().out.splitlines()[:4]]
+    for words in commands:
+        assert {"--config.data.data_dir=some dir", "--config.train.batch_size=32"} <= set(words)
+    assert pretended("--slurm=--nodes=1 --gpus=1", "--dry_run", *flags) == 0
+    assert "data.data_dir=some" in capfd.readouterr().out
+    assert pretended("--dry_run", "--override=seed") == 2
+    assert "--override is 'seed'; expected FIELD=VALUE" in capfd.readouterr().err
+
+
 def test_a_slurm_array_of_what_is_left(pretended, tmp_path, capfd):
     runs = sweeps.expand(small(), tmp_path / "runs")
     pretend_finished(runs[1])
@@ -311,6 +324,15 @@ def test_groups_of_runs_are_one_process_each(fused, tmp_path, capsys, monkeypatc
     assert main.calls() == [f"{flags}1"]
     shown = capsys.readouterr()
     assert "4 runs: 4 finished" in shown.out and "alone" not in shown.err
+
+
+def test_overrides_reach_runs_that_share_a_program(fused, capsys):
+    main, _ = fused
+    main.script.program = lambda command: ["invariance-jax", *command]
+    assert main("--fused", "--dry_run", "--override=model.dtype=bfloat16") == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[0])
+    (overrides,) = [word for word in words if word.startswith("--config.overrides=")]
+    assert overrides == "--config.overrides=('data.shuffle_seed=0', 'model.dtype=bfloat16')"
 
 
 def test_a_run_that_cannot_share_is_trained_alone_and_told_why(pretended, tmp_path, capsys):
