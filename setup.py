@@ -27,6 +27,7 @@ PACKAGES = ["invariance_jax"] + [
         "configs",
         "configs.imagenet64",
         "configs.paper",
+        "configs.study",
         "configs.sweeps",
     )
 ]
@@ -44,16 +45,18 @@ setup(
         "invariance_jax.configs": "configs",
         "invariance_jax.configs.imagenet64": "configs/imagenet64",
         "invariance_jax.configs.paper": "configs/paper",
+        "invariance_jax.configs.study": "configs/study",
         "invariance_jax.configs.sweeps": "configs/sweeps",
     },
     package_data={
         "invariance_jax.data": ["wordnet/*"],
         "invariance_jax.models": ["data/*"],
-        "invariance_jax.report": ["*.html", "*.css", "*.mplstyle"],
+        "invariance_jax.report": ["*.html", "*.css", "*.js"],
     },
     # Lower bounds are versions that the tests have run with.
     install_requires=[
         "absl-py>=2.5",
+        "altair>=6.3",
         "array_record>=0.8.6",
         "clu>=0.0.12",
         "flax>=0.12.8",
@@ -63,7 +66,6 @@ setup(
         "jax>=0.10.2",
         "jaxtyping>=0.3.11",
         "jinja2>=3.1.6",
-        "matplotlib>=3.11",
         "ml_collections>=1.1",
         "numpy>=2.4",
         "optax>=0.2.8",
@@ -76,6 +78,7 @@ setup(
         "tensorboardX>=2.6.5",
         "tensorflow-datasets>=4.9.10",
         "tqdm>=4.70",
+        "vl-convert-python>=1.9",
         "xarray>=2026.9",
     ],
     extras_require={

@@ -106,7 +106,7 @@ def test_flax_lives_in_models_only():
     assert found <= allowed
 
 
-HEAVY = ("matplotlib", "orbax", "tensorflow", "torch", "sklearn", "tensorflow_datasets")
+HEAVY = ("altair", "matplotlib", "orbax", "tensorflow", "torch", "sklearn", "tensorflow_datasets")
 
 
 def loaded_by(code):
@@ -132,7 +132,7 @@ def test_help_loads_nothing_heavy():
 
     assert help_of("train", "evaluate", "export", "compare") == []
     # What draws and what prepares load what they do that with, and nothing of a notebook's.
-    assert help_of("report", "quickstart", "prepare") == ["matplotlib", "tensorflow_datasets"]
+    assert help_of("report", "quickstart", "prepare") == ["altair", "tensorflow_datasets"]
 
 
 def test_the_front_door_loads_what_it_needs():

@@ -1,7 +1,7 @@
 """What the results say, in numbers and in plain sentences: pure functions.
 
-Which part moves invariance most? Are trained networks more invariant to small translations? What
-does augmentation do to accuracy? The opposite results give the opposite sentences.
+Which part moves invariance most? Are trained networks more invariant to small translations? The
+opposite results give the opposite sentences.
 """
 
 import itertools
@@ -13,21 +13,23 @@ import numpy as np
 
 from invariance_jax.report import summaries
 from invariance_jax.report.load import Results, Run
-from invariance_jax.report.rows import NO_AUGMENTATION, Part, Row, differing_parts, untrained_of
+from invariance_jax.report.rows import (
+    NO_AUGMENTATION,
+    UNTRAINED,
+    Part,
+    Row,
+    differing_parts,
+    untrained_of,
+)
 
-# What it takes to judge each part; of the recipe nothing is said where it was not varied.
-PARTS: dict[Part, str] = {
-    "architecture": "it takes two architectures with the same training",
-    "training": "it takes one architecture both untrained and trained with none",
-    "data": "it takes one architecture trained in the same way on more and on fewer images",
-    "augmentation": "it takes one architecture trained with none and with an augmentation",
-    "recipe": "",
-}
+PARTS: tuple[Part, ...] = ("architecture", "training", "data", "augmentation", "recipe")
 # Two sizes nearer than what two printed decimals can show are called equal.
 RESOLUTION = 0.01
 # A share of images further than this many standard errors from one half is no coin flip, and a
 # difference larger than this many of its standard errors is not seed noise.
 STANDARD_ERRORS = 2.0
+# More models than this are counted in an answer, not named.
+_NAMED = 3
 
 
 class Effect(NamedTuple):
@@ -114,22 +116,22 @@ def part_sizes(comparisons: Sequence[Effect]) -> dict[Part, float]:
     return dict(sorted(means.items(), key=lambda item: -item[1]))
 
 
-def source_statements(runs: Sequence[Run]) -> list[str]:
+def source_statement(runs: Sequence[Run]) -> str:
     """Which part moves invariance most?
 
     Args:
         runs: One entry a network; at least one.
 
     Returns:
-        The answer first, then one sentence a part with its comparisons.
+        The answer, with the size of every part's effect.
     """
     comparisons = effects(runs)
     sizes = part_sizes(comparisons)
     if not sizes:
-        return [
+        return (
             "No two models differ in one part only, so the sources of invariance cannot be told "
             "apart."
-        ]
+        )
     names = list(sizes)
     listed = "; ".join(_size(part, size, comparisons) for part, size in sizes.items())
     if len(names) == 1:
@@ -138,17 +140,7 @@ def source_statements(runs: Sequence[Run]) -> list[str]:
         first = f"In these models, {names[0]} moves invariance most"
     else:
         first = f"In these models, {names[0]} and {names[1]} move invariance about equally"
-    sentences = [
-        f"{first}. Mean absolute change of relative invariance over the 13 transforms: {listed}."
-    ]
-    for part, needed in PARTS.items():
-        chosen = [each for each in comparisons if each.part == part]
-        if chosen:
-            changes = "; ".join(f"{_subject(each)} {each.change:+z.2f}" for each in chosen)
-            sentences.append(f"{part.capitalize()}, mean change: {changes}.")
-        elif needed:
-            sentences.append(f"{part.capitalize()}: not judged; {needed}.")
-    return sentences
+    return f"{first}. Mean absolute change of relative invariance over the 13 transforms: {listed}."
 
 
 def _size(part: Part, size: float, comparisons: Sequence[Effect]) -> str:
@@ -156,13 +148,6 @@ def _size(part: Part, size: float, comparisons: Sequence[Effect]) -> str:
         return f"{part} {size:.2f}"
     change = np.mean([each.change for each in comparisons if each.part == part])
     return f"{part} {size:.2f} (mean change {change:+z.2f})"
-
-
-def _subject(each: Effect) -> str:
-    changed, reference = each.changed, each.reference
-    if each.part == "architecture":
-        return f"{changed.model} against {reference.model}, {changed.training},"
-    return f"{changed.label} against {reference.training},"
 
 
 class Comparison(NamedTuple):
@@ -271,37 +256,6 @@ def small_translation_statements(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def accuracy_statements(results: Results) -> list[str]:
-    """What augmentation does to accuracy, and how much of it translation alone recaptures.
-
-    Args:
-        results: From `load.read`, with accuracy.
-
-    Returns:
-        One sentence a network that was trained without augmentation and, otherwise alike, with.
-    """
-    top1 = 100 * summaries.accuracy(results.accuracy)["mean"]
-    gains: dict[Row, dict[str, float]] = {}
-    for part, changed, plain in pairs(each.row for each in results.accuracy):
-        if part == "augmentation":
-            name = changed.training.removesuffix(_beside(plain))
-            gain = top1.sel(row=changed.label).item() - top1.sel(row=plain.label).item()
-            gains.setdefault(plain, {})[name] = gain
-    sentences = []
-    for plain, by_name in gains.items():
-        listed = ", ".join(f"{name} {gain:+z.1f}" for name, gain in by_name.items())
-        sentence = (
-            f"{plain.model}{_beside(plain)}: {top1.sel(row=plain.label).item():.1f}% without "
-            f"augmentation; points of top-1 against that: {listed}."
-        )
-        crop = by_name.get("random_resized_crop", 0.0)
-        if crop > 0 and "translate" in by_name:
-            share = f"{100 * by_name['translate'] / crop:.0f}%"
-            sentence += f" Translation alone gives {share} of the gain of random resized crop."
-        sentences.append(sentence)
-    return sentences
-
-
 def scope_statement(results: Results) -> str:
     """Says what everything rests on: images, models, seeds.
 
@@ -326,6 +280,49 @@ def scope_statement(results: Results) -> str:
     return text + "."
 
 
+def missing(
+    results: Results, classes: Sequence[object], factors: Sequence[object], widths: bool
+) -> list[tuple[str, str]]:
+    """Lists the sections that stay empty, and what would fill them.
+
+    Args:
+        results: From `load.read`.
+        classes: The section on classes.
+        factors: The section on factors of variation.
+        widths: Whether there is a section on learned augmentation.
+
+    Returns:
+        What is missing, and the command.
+    """
+    evaluate = "invariance-jax evaluate --workdir=DIR"
+    parts = {part for part, *_ in pairs(run.row for run in results.runs)}
+    untrained = any(run.network.kind == UNTRAINED for run in results.runs)
+    rows = [each.row for each in results.runs]
+    wanted = {
+        "invariance": (bool(results.runs), evaluate),
+        "untrained networks": (untrained or not results.runs, f"{evaluate} --untrained"),
+        "accuracy": (bool(results.accuracy), evaluate),
+        "more images against fewer": (
+            "data" in parts or not rows,
+            "invariance-jax train ... --config.data.fraction=0.1",
+        ),
+        "several seeds": (
+            len(rows) > len(set(rows)) or not rows,
+            "launch/sweep.py, axes of seed",
+        ),
+        "learned augmentation": (
+            widths,
+            "invariance-jax train ... --config.augment.learned=augerino",
+        ),
+        "augmentation by class": (
+            bool(classes),
+            """invariance-jax train ... --config.augment.per_class="searched(file='SEARCH.nc')\"""",
+        ),
+        "factors of variation": (bool(factors), "invariance-jax search --workdir=DIR"),
+    }
+    return [(what, how) for what, (there, how) in wanted.items() if not there]
+
+
 def answer(results: Results) -> list[str]:
     """The one-paragraph answer: the first sentence of each question, and the scope.
 
@@ -337,11 +334,11 @@ def answer(results: Results) -> list[str]:
     """
     sentences = []
     if results.runs:
-        sentences.append(source_statements(results.runs)[0])
+        sentences.append(source_statement(results.runs))
         small = small_translations(results.runs)
         if small:
             sentences.append(small_translation_statements(results.runs)[0])
             no = [each.row.label for each in small if each.verdict != 1]
-            if no:
+            if 0 < len(no) <= _NAMED:
                 sentences.append(f"NOT (or not clearly) more invariant: {'; '.join(no)}.")
     return [*sentences, scope_statement(results)]

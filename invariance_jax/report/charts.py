@@ -1,406 +1,533 @@
-"""Charts of the summaries, each for pages and papers, or narrow for phones."""
+"""Charts of the summaries, each described once for pages, phones and papers."""
 
-import itertools
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any
 
-import matplotlib
-import numpy as np
-import xarray as xr
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+import altair as alt
+import pandas as pd
 
 from invariance_jax.augment.learned import unit
-from invariance_jax.report import style
+from invariance_jax.report.frames import ALL, LOWEST
 from invariance_jax.report.rows import words
+from invariance_jax.report.vega import TABLE, WIDTH, Layout
 
 Colours = Mapping[str, str]
 Trajectories = Mapping[str, Sequence[Mapping[str, float | None]]]
 
 # How the metrics call a width in units that people know.
-WIDTH = "width/"
-
-# Inches.
-WIDE, NARROW = 11, 4.3
-# Whiskers span these quantiles: extremes grow with the number of images, quantiles do not.
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-HEAT = "cividis"
-ZERO = {"color": "#444444", "linewidth": 0.8}
-WHISKERS = {"fmt": "none", "ecolor": "black", "lw": 1}
+WIDTH_OF = "width/"
+_INVARIANCE = "relative invariance"
+_DIRECTIONS = {"up": "#0072B2", "unclear": "#8C8C8C", "down": "#D55E00"}
+_SHAPES = {"up": "triangle-up", "unclear": "circle", "down": "triangle-down"}
+_LINE, _LABELS = 17, 250
+_DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3], [12, 3])
 
 
-def sources(table: xr.Dataset, *, narrow: bool) -> Figure:
+def by_part(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws what each source does to invariance: up, down or unclear, transform by transform.
+
+    Args:
+        frame: From `frames.by_part`.
+        layout: Where it is shown.
+
+    Returns:
+        The chart.
+    """
+    sources, transforms = _unique(frame, "source"), _unique(frame, "transform")
+    transforms = [ALL, *(name for name in transforms if name != ALL)]
+    phone = layout == "phone"
+    names = alt.X if not phone else alt.Y
+    parts = alt.Y if not phone else alt.X
+    base = alt.Chart(TABLE).encode(
+        names("transform:N", sort=transforms, title=None, axis=_names_axis(phone)),
+        parts(
+            "source:N",
+            sort=sources,
+            title=None,
+            axis=alt.Axis(
+                labelLimit=_LABELS,
+                labelAngle=-35 if phone else 0,
+                orient="top" if phone else "left",
+            ),
+        ),
+        tooltip=[
+            "source:N",
+            "transform:N",
+            _number("change", "+.3f"),
+            _number("low", "+.3f"),
+            _number("high", "+.3f"),
+            "verdict:N",
+            alt.Tooltip("comparisons:Q", title="pairs of rows"),
+        ],
+    )
+    marks = base.mark_point(filled=True, opacity=1, size=170).encode(
+        color=_of("verdict", _DIRECTIONS),
+        shape=_of("verdict", _SHAPES),
+    )
+    text = base.mark_text(dy=17, fontSize=10).encode(alt.Text("change:Q", format="+.2f"))
+    long, short = 46 * len(transforms), 52 * len(sources)
+    size = {"width": min(long, WIDTH[layout] - _LABELS), "height": short}
+    if phone:
+        size = {"width": 62 * len(sources), "height": 40 * len(transforms)}
+    return (marks + text).properties(**size)
+
+
+def _names_axis(phone: bool) -> alt.Axis:
+    return alt.Axis(
+        orient="left" if phone else "top", labelAngle=0 if phone else -35, domain=False, ticks=False
+    )
+
+
+def _of(field: str, values: Mapping[str, str]) -> dict[str, Any]:
+    scale = {"domain": list(values), "range": list(values.values())}
+    legend = {"title": None, "orient": "bottom", "direction": "horizontal"}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": legend}
+
+
+def _unique(frame: pd.DataFrame, name: str) -> list[str]:
+    return list(dict.fromkeys(frame[name]))
+
+
+def _number(field: str, form: str, title: str | None = None) -> alt.Tooltip:
+    return alt.Tooltip(f"{field}:Q", format=form, title=title or words(field))
+
+
+def _named(*more: Any) -> list[Any]:
+    """What a mark says when it is pointed at."""
+    return ["model:N", "training:N", *more]
+
+
+def _colour(frame: pd.DataFrame, colours: Colours, layout: Layout) -> alt.Color:
+    shown = _unique(frame, "augmentation")
+    width = 8 * max(map(len, shown)) + 40
+    return alt.Color(
+        "augmentation:N",
+        scale=alt.Scale(domain=shown, range=[colours[name] for name in shown]),
+        legend=alt.Legend(
+            orient="top", title=None, columns=max(1, WIDTH[layout] // width), symbolOpacity=1
+        ),
+    )
+
+
+def _dash(frame: pd.DataFrame, layout: Layout) -> alt.StrokeDash | dict[str, Any]:
+    """Tells apart what else differs; nothing is said where nothing else does."""
+    shown = _unique(frame, "details")
+    if len(shown) == 1:
+        return alt.value([1, 0])
+    dashes = [_DASHES[i % len(_DASHES)] for i in range(len(shown))]
+    legend = alt.Legend(
+        orient="top",
+        title=None,
+        columns=1 if layout == "phone" else 4,
+        labelExpr="datum.label || 'all else alike'",
+    )
+    return alt.StrokeDash("details:N", scale=alt.Scale(domain=shown, range=dashes), legend=legend)
+
+
+def _isolated(chart: alt.TopLevelMixin, layout: Layout, opacity: float = 1.0) -> alt.TopLevelMixin:
+    """Lets a click on the legend leave one augmentation, or by shift several."""
+    if layout == "paper":
+        return chart.encode(opacity=alt.value(opacity))
+    chosen = alt.selection_point(name="isolate", fields=["augmentation"], bind="legend")
+    lit = alt.condition(chosen, alt.value(opacity), alt.value(0.06))
+    return chart.encode(opacity=lit).add_params(chosen)
+
+
+def accuracy_and_invariance(
+    frame: pd.DataFrame, layout: Layout, *, colours: Colours
+) -> alt.TopLevelMixin:
+    """Draws accuracy against invariance, a point a row.
+
+    Args:
+        frame: From `frames.accuracy_and_invariance`.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
+
+    Returns:
+        The chart.
+    """
+    base = alt.Chart(TABLE).encode(
+        x=alt.X(
+            "invariance:Q",
+            title=f"{_INVARIANCE}, mean of 13 transforms",
+            scale=alt.Scale(zero=False),
+        ),
+        y=alt.Y(
+            "top1:Q", title="top-1 accuracy", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)
+        ),
+        color=_colour(frame, colours, layout),
+        tooltip=_named(_number("top1", ".1%", "top-1"), _number("invariance", ".3f")),
+    )
+    points = base.mark_point(filled=True, size=80).encode(
+        shape=alt.Shape("model:N", legend=alt.Legend(orient="top", title=None))
+    )
+    across = base.mark_rule().encode(x=alt.X("low:Q"), x2="high:Q")
+    down = base.mark_rule().encode(y=alt.Y("top1_low:Q"), y2="top1_high:Q")
+    chart = (
+        _isolated(points, layout, 0.95)
+        + across.encode(opacity=alt.value(0.35))
+        + down.encode(opacity=alt.value(0.35))
+    )
+    return chart.properties(width=min(640, WIDTH[layout] - 70), height=380)
+
+
+def heat(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
     """Draws a heat map: trainings, in blocks by model, against transforms.
 
     Args:
-        table: From `summaries.invariance`.
-        narrow: Let the transforms run downwards.
+        frame: From `frames.invariance`.
+        layout: Where it is shown.
 
     Returns:
-        The figure.
+        The chart.
     """
-    blocks = _by_model(table)
-    sizes = [block.sizes["row"] for block in blocks.values()]
-    height = 5.2 * len(blocks) if narrow else 1.9 + 0.36 * sum(sizes)
-    ratios = None if narrow else sizes
-    figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
-    axes = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=ratios)[:, 0]
-    # Colours run from no invariance to full; what is below stays the darkest.
-    lowest = _lowest(table["mean"].values)
-    for panel, (model, block) in zip(axes, blocks.items(), strict=True):
-        values, down, across = (
-            block["mean"].values,
-            block["training"].values.tolist(),
-            _names(table),
+    transforms, phone = _unique(frame, "transform"), layout == "phone"
+    lowest = max(LOWEST, min(0.0, float(frame["value"].min())))
+    scale = alt.Scale(scheme="cividis", domain=[lowest, 1], clamp=True)
+    blocks = []
+    for model in _unique(frame, "model"):
+        of_model = frame[frame["model"] == model]
+        trainings = _unique(of_model, "training")
+        names = alt.Axis(
+            orient="top",
+            labelAngle=-45,
+            labels=phone or not blocks,
+            ticks=False,
+            domain=False,
+            labelLimit=160,
         )
-        if narrow:
-            values, down, across = values.T, across, down
-        image = panel.imshow(values, cmap=HEAT, vmin=lowest, vmax=1, aspect="auto")
-        colours = matplotlib.colormaps[HEAT](image.norm(values))
-        for (line, column), value in np.ndenumerate(values):
-            ink = style.readable_on(colours[line, column])
-            text = f"{value:z.2f}".replace("-", "\N{MINUS SIGN}")
-            panel.text(column, line, text, ha="center", va="center", fontsize=8.5, color=ink)
-        panel.set_yticks(range(len(down)), down)
-        panel.set_xticks(range(len(across)), across, rotation=35, ha="left", rotation_mode="anchor")
-        panel.tick_params(length=0, labelbottom=False, labeltop=narrow or panel is axes[0])
-        panel.set_ylabel(model, fontweight="bold")
-        panel.grid(visible=False)
-        panel.spines[:].set_visible(False)
-    figure.align_ylabels(axes)
-    if not narrow:
-        figure.colorbar(image, ax=list(axes), label="relative invariance", pad=0.01, aspect=25)
-    return figure
+        training = {"field": "training", "type": "nominal", "sort": trainings, "title": None}
+        transform = {"field": "transform", "type": "nominal", "sort": transforms, "title": None}
+        beside = alt.Axis(ticks=False, domain=False, labelLimit=_LABELS)
+        x, y = (training, transform) if phone else (transform, training)
+        base = (
+            alt.Chart(TABLE)
+            .transform_filter(alt.datum.model == model)
+            .encode(
+                x=alt.X(**x, axis=names),
+                y=alt.Y(**y, axis=beside),
+                tooltip=_named(
+                    "transform:N",
+                    _number("value", ".3f", _INVARIANCE),
+                    _number("standard_error", ".3f"),
+                    "seeds:Q",
+                ),
+            )
+        )
+        cells = base.mark_rect().encode(
+            color=alt.Color(
+                "value:Q", scale=scale, title=_INVARIANCE, legend=alt.Legend(orient="bottom")
+            )
+        )
+        halfway = (lowest + 1) / 2
+        ink = alt.condition(alt.datum.value > halfway, alt.value("black"), alt.value("white"))
+        text = base.mark_text(fontSize=10).encode(text=alt.Text("value:Q", format=".2f"), color=ink)
+        long = (WIDTH[layout] - _LABELS) if not phone else max(36 * len(trainings), 120)
+        tall = 22 * len(trainings) if not phone else 22 * len(transforms)
+        blocks.append((cells + text).properties(width=long, height=tall, title=model))
+    return alt.vconcat(*blocks, spacing=12)
 
 
-def invariance_gap(gap: xr.Dataset, colours: Colours, *, narrow: bool) -> Figure:
-    """Draws trained minus untrained, a group of bars a transform, a panel a model.
+def by_magnitude(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -> alt.TopLevelMixin:
+    """Draws medians over images, and the middle half of them, against magnitude.
 
-    Args:
-        gap: From `summaries.invariance_gap`, at least one row.
-        colours: By training, from `style.colours`.
-        narrow: Put one panel below the other.
-
-    Returns:
-        The figure.
-    """
-    blocks, names = _by_model(gap), _names(gap)
-    trainings = list(dict.fromkeys(gap["training"].values.tolist()))
-    thick = 0.8 / len(trainings)
-    height = 1 + len(names) * (0.12 + 0.1 * len(trainings))
-    figure, axes = _panels(gap, len(blocks), 1 if narrow else 3, height, colours, narrow)
-    for panel, (model, block) in zip(axes, blocks.items(), strict=True):
-        for i, training in enumerate(block["training"].values.tolist()):
-            shift = thick * (trainings.index(training) - (len(trainings) - 1) / 2)
-            place, row = np.arange(len(names)) + shift, block.isel(row=i)
-            panel.barh(place, row["mean"], thick, color=colours[training])
-            panel.errorbar(row["mean"], place, xerr=row["standard_error"], **WHISKERS)
-        panel.set_yticks(range(len(names)), names)
-        panel.set_ylim(len(names) - 0.4, -0.6)
-        panel.axvline(0, **ZERO)
-        value_axis(panel, "gap (trained \N{MINUS SIGN} untrained)")
-        panel.set_title(model, loc="left", fontweight="bold")
-        if panel is not axes[0]:
-            panel.sharex(axes[0])
-    return figure
-
-
-def accuracy(table: xr.Dataset, colours: Colours, *, narrow: bool) -> Figure:
-    """Draws top-1 accuracy, one bar a row, in blocks by model.
+    On a page model and transform are chosen; for papers all transforms of the first model stand
+    side by side, and `frame` holds one model.
 
     Args:
-        table: From `summaries.accuracy`.
-        colours: By training, from `style.colours`.
-        narrow: For narrow screens.
+        frame: From `frames.cells`.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
 
     Returns:
-        The figure.
+        The chart.
     """
-    figure, panel, place = _rows(table, narrow)
-    values, errors = 100 * table["mean"].values, 100 * table["standard_error"].values
-    panel.barh(place, values, 0.75, color=[colours[name] for name in table["training"].values])
-    panel.errorbar(values, place, xerr=errors, capsize=2, **WHISKERS)
-    for y, value, error in zip(place, values, np.nan_to_num(errors), strict=True):
-        panel.text(value + error + 1, y, f"{value:.1f}", va="center")
-    panel.set_xlim(0, 109)
-    panel.set_xticks(range(0, 101, 20))
-    value_axis(panel, "top-1 accuracy (%)")
-    return figure
+    lowest = max(LOWEST, min(0.0, float(frame["q25"].min())))
+    base = alt.Chart(TABLE).encode(
+        x=alt.X("magnitude:O", title="magnitude", axis=alt.Axis(labelAngle=0)),
+        color=_colour(frame, colours, layout),
+        detail="details:N",
+        tooltip=_named(
+            "transform:N",
+            _number("value", ".3~f", "at"),
+            "unit:N",
+            _number("median", ".3f"),
+            _number("q25", ".3f", "quarter below"),
+            _number("q75", ".3f", "quarter above"),
+        ),
+    )
+    # A page's axis follows what is chosen; panels for papers share one.
+    scale = alt.Scale(domain=[lowest, 1]) if layout == "paper" else alt.Scale(domainMax=1)
+    y = alt.Y("median:Q", title=_INVARIANCE, scale=scale)
+    lines = base.mark_line(point=alt.OverlayMarkDef(size=28)).encode(
+        y=y, strokeDash=_dash(frame, layout)
+    )
+    band = base.mark_area().encode(
+        y=alt.Y("q25:Q", title=_INVARIANCE), y2="q75:Q", opacity=alt.value(0.1)
+    )
+    if layout == "paper":
+        lines = lines.encode(opacity=alt.value(1))
+        chart = (band + lines).properties(width=130, height=105)
+        return chart.facet(
+            alt.Facet("transform:N", sort=_unique(frame, "transform"), title=None), columns=5
+        )
+    chart = _chosen(band + _isolated(lines, layout), frame, ("model", "transform"))
+    return chart.properties(width=min(760, WIDTH[layout] - 60), height=340)
+
+
+def _chosen(
+    chart: alt.TopLevelMixin, frame: pd.DataFrame, fields: Sequence[str]
+) -> alt.TopLevelMixin:
+    """Lets a page's reader choose, of some columns, which value is shown."""
+    for field in fields:
+        values = _unique(frame, field)
+        box = alt.binding_select(options=values, name=f"{words(field)} ")
+        picked = alt.selection_point(
+            name=f"pick_{field}", fields=[field], bind=box, value=values[0]
+        )
+        chart = chart.add_params(picked).transform_filter(picked)
+    return chart
+
+
+def boxes(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -> alt.TopLevelMixin:
+    """Draws boxes over images by magnitude, as the paper does, one a row.
+
+    Args:
+        frame: From `frames.cells`; for papers of one model.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
+
+    Returns:
+        The chart: model and transform are chosen on a page, and stand side by side for papers.
+    """
+    trainings = _unique(frame, "training")
+    lowest = max(LOWEST, min(0.0, float(frame["q05"].min())))
+    base = alt.Chart(TABLE).encode(
+        x=alt.X("magnitude:O", title="magnitude", axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("training:N", sort=trainings),
+        color=_colour(frame, colours, layout),
+        tooltip=_named(
+            _number("value", ".3~f", "at"),
+            "unit:N",
+            *(_number(x, ".3f") for x in ("q05", "q25", "median", "q75", "q95")),
+        ),
+    )
+    scale = alt.Scale(domain=[lowest, 1]) if layout == "paper" else alt.Scale(domainMax=1)
+    whiskers = base.mark_rule().encode(y=alt.Y("q05:Q", scale=scale, title=_INVARIANCE), y2="q95:Q")
+    middle = base.mark_bar().encode(y=alt.Y("q25:Q", title=_INVARIANCE), y2="q75:Q")
+    line = base.mark_tick(color="white", thickness=1.5).encode(
+        y="median:Q", color=alt.value("white")
+    )
+    if layout == "paper":
+        chart = (whiskers + middle + line).properties(width=270, height=110)
+        return chart.facet(
+            alt.Facet("transform:N", sort=_unique(frame, "transform"), title=None), columns=3
+        )
+    chart = _chosen(whiskers + _isolated(middle, layout) + line, frame, ("model", "transform"))
+    return chart.properties(width=WIDTH[layout] - 60, height=340)
+
+
+def gap(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -> alt.TopLevelMixin:
+    """Draws trained minus untrained, a point with its standard error for each row and transform.
+
+    Args:
+        frame: From `frames.gap`.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
+
+    Returns:
+        The chart, a panel a model.
+    """
+    models, transforms = _unique(frame, "model"), _unique(frame, "transform")
+    across = 1 if layout == "phone" else min(3, len(models))
+    base = alt.Chart(TABLE).encode(
+        y=alt.Y("transform:N", sort=transforms, title=None),
+        yOffset=alt.YOffset("training:N", sort=_unique(frame, "training")),
+        x=alt.X("value:Q", title="gap (trained − untrained)"),  # noqa: RUF001
+        color=_colour(frame, colours, layout),
+        tooltip=_named(
+            "transform:N",
+            _number("value", "+.3f", "gap"),
+            _number("standard_error", ".3f"),
+            "seeds:Q",
+        ),
+    )
+    bars = _isolated(base.mark_bar(), layout, 0.9)
+    zero = alt.Chart(TABLE).mark_rule().encode(x=alt.datum(0))
+    step = max(4, 30 // max(1, frame["training"].nunique()))
+    width = (WIDTH[layout] - 160) // across
+    chart = (bars + zero).properties(width=width, height={"step": step})
+    return chart.facet(alt.Facet("model:N", sort=models, title=None), columns=across)
 
 
 def small_translations(
-    by_image: xr.Dataset, medians: xr.Dataset, colours: Colours, *, narrow: bool
-) -> Figure:
-    """Draws one box a row over images, with the median as number.
+    frame: pd.DataFrame, layout: Layout, *, colours: Colours
+) -> alt.TopLevelMixin:
+    """Draws one box a row over images.
 
     Args:
-        by_image: From `summaries.over_seeds` of `summaries.small_translation_by_image`.
-        medians: From `summaries.over_seeds` of its median over images.
-        colours: By training, from `style.colours`.
-        narrow: For narrow screens.
+        frame: From `frames.small_translations`.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
 
     Returns:
-        The figure.
+        The chart, a block a model.
     """
-    figure, panel, place = _rows(by_image, narrow)
-    stats = np.quantile(by_image["mean"].values, LEVELS, axis=1)
-    trainings = by_image["training"].values.tolist()
-    draw_boxes(panel, stats, place, 0.7, [colours[name] for name in trainings], "horizontal")
-    for y, median in zip(place, medians["mean"].values, strict=True):
-        text = f"{median:z.2f}"
-        panel.text(1.02, y, text, va="center", transform=panel.get_yaxis_transform())
-    panel.set_xlim(_lowest(stats[0]) - 0.03, 1.03)
-    value_axis(panel, "relative invariance to small translations")
-    return figure
+    lowest = max(LOWEST, min(0.0, float(frame["q05"].min())))
+    x = {"scale": alt.Scale(domain=[lowest, 1]), "title": f"{_INVARIANCE} to small translations"}
+    base = _beside(
+        frame, [_number(name, ".3f") for name in ("q05", "q25", "median", "q75", "q95")]
+    ).encode(color=_colour(frame, colours, layout))
+    whiskers = base.mark_rule().encode(x=alt.X("q05:Q", **x), x2="q95:Q")
+    middle = base.mark_bar(height=12).encode(x=alt.X("q25:Q", **x), x2="q75:Q")
+    line = base.mark_tick(thickness=2, height=12).encode(
+        x=alt.X("median:Q", **x), color=alt.value("white")
+    )
+    return _in_blocks(whiskers + _isolated(middle, layout) + line, frame, layout)
 
 
-def by_magnitude(bands: xr.Dataset, colours: Colours, *, narrow: bool) -> Figure:
-    """Draws every training of one model: the median over images and the interquartile band.
+def _beside(frame: pd.DataFrame, tooltip: Sequence[Any]) -> alt.Chart:
+    """Rows one below the other, named at the side."""
+    y = alt.Y(
+        "training:N", sort=_unique(frame, "training"), title=None, axis=alt.Axis(labelLimit=_LABELS)
+    )
+    return alt.Chart(TABLE).encode(y=y, tooltip=_named(*tooltip))
+
+
+def _in_blocks(chart: alt.TopLevelMixin, frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """A block a model, with its own rows."""
+    width = min(620, WIDTH[layout] - (170 if layout == "phone" else _LABELS + 40))
+    models = _unique(frame, "model")
+    facet = alt.Row(
+        "model:N",
+        sort=models,
+        title=None,
+        header=alt.Header(labelAngle=0, labelAlign="left", labelOrient="top", labelAnchor="start"),
+    )
+    chart = chart.properties(width=width, height={"step": _LINE})
+    return chart.facet(row=facet, spacing=8).resolve_scale(y="independent")
+
+
+def accuracy(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -> alt.TopLevelMixin:
+    """Draws top-1 accuracy, one bar a row with its interval, in blocks by model.
 
     Args:
-        bands: From `summaries.over_seeds` of `summaries.quantiles`, dims (row, quantile,
-            transform, magnitude), with the quantiles 0.25, 0.5 and 0.75, of the model's rows;
-            coordinates magnitude_value [transform, magnitude] and unit [transform].
-        colours: By training, from `style.colours`.
-        narrow: Put two panels in a line, not five.
+        frame: From `frames.ablation`.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
 
     Returns:
-        The figure.
+        The chart.
     """
-    names, (model,) = _names(bands), _by_model(bands)
-    across = 2 if narrow else 5
-    figure, axes = _panels(bands, len(names), across, 1.95, colours, narrow, title=model)
-    bands = bands.sel(quantile=[0.25, 0.5, 0.75])
-    lowest = _lowest(bands["mean"].values)
-    for i, (panel, name) in enumerate(zip(axes, names, strict=True)):
-        for row in bands["mean"].isel(transform=i):
-            low, middle, high = row.transpose("quantile", "magnitude").values
-            look = {"color": colours[row["training"].item()], "label": row["training"].item()}
-            panel.fill_between(row["magnitude"], low, high, alpha=0.16, linewidth=0, **look)
-            panel.plot(row["magnitude"], middle, marker="o", **look)
-        _label(panel, name, bands.isel(transform=i), (0, 3, 6, 9), lowest)
-    return figure
+    x = {"title": "top-1 accuracy", "axis": alt.Axis(format="%")}
+    shown = [
+        _number("top1", ".1%", "top-1"),
+        _number("low", ".1%"),
+        _number("high", ".1%"),
+        "seeds:Q",
+        _number("gain", "+.1%"),
+    ]
+    base = _beside(frame, shown).encode(color=_colour(frame, colours, layout))
+    bars = base.mark_bar(height=12).encode(x=alt.X("top1:Q", **x))
+    ends = base.mark_rule(strokeWidth=1.2).encode(
+        x=alt.X("low:Q", **x), x2="high:Q", color=alt.value("#57606a")
+    )
+    return _in_blocks(_isolated(bars, layout) + ends, frame, layout)
 
 
-def boxes_by_magnitude(
-    boxes: xr.Dataset, transforms: Sequence[str], colours: Colours, *, narrow: bool
-) -> Figure:
-    """Draws the paper's plot: boxes over images by magnitude, one box a row.
+def under_transforms(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -> alt.TopLevelMixin:
+    """Draws accuracy of transformed images against magnitude.
 
     Args:
-        boxes: From `summaries.over_seeds` of `summaries.quantiles` at `LEVELS`; coordinates as in
-            `by_magnitude`.
-        transforms: Which ones, a panel each for each model.
-        colours: By training, from `style.colours`.
-        narrow: Put one panel below the other, and draw every second magnitude.
+        frame: From `frames.under_transforms`; for papers of one model.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
 
     Returns:
-        The figure.
+        The chart: model and transform are chosen on a page, and stand side by side for papers.
     """
-    blocks, step = _by_model(boxes), 2 if narrow else 1
-    chosen = np.arange(step - 1, boxes.sizes["magnitude"], step)
-    panels = list(itertools.product(transforms, blocks.items()))
-    across = 1 if narrow else min(2, len(blocks))
-    figure, axes = _panels(boxes, len(panels), across, 2.1, colours, narrow)
-    lowest = _lowest(boxes["mean"].sel(transform=list(transforms)).values)
-    for panel, (name, (model, block)) in zip(axes, panels, strict=True):
-        thick = 0.84 * step / block.sizes["row"]
-        for i, row in enumerate(block["mean"].sel(transform=name)):
-            place = chosen + thick * (i - (block.sizes["row"] - 1) / 2)
-            stats = row.sel(quantile=list(LEVELS)).isel(magnitude=chosen).values
-            colour = [colours[row["training"].item()]] * len(chosen)
-            draw_boxes(panel, stats, place, 0.86 * thick, colour, "vertical")
-        _label(panel, f"{words(name)}, {model}", block.sel(transform=name), chosen, lowest)
-        panel.set_xlim(chosen[0] - 0.5 * step, chosen[-1] + 0.5 * step)
-    return figure
+    base = alt.Chart(TABLE).encode(
+        x=alt.X("magnitude:O", title="magnitude", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("top1:Q", title="top-1 accuracy", axis=alt.Axis(format="%")),
+        color=_colour(frame, colours, layout),
+        detail="details:N",
+        strokeDash=_dash(frame, layout),
+        tooltip=_named(
+            "transform:N",
+            _number("value", ".3~f", "at"),
+            "unit:N",
+            _number("top1", ".1%", "top-1"),
+            _number("flip_rate", ".1%", "predictions that change"),
+        ),
+    )
+    lines = base.mark_line(point=alt.OverlayMarkDef(size=28))
+    if layout == "paper":
+        chart = lines.properties(width=130, height=105)
+        return chart.facet(
+            alt.Facet("transform:N", sort=_unique(frame, "transform"), title=None), columns=5
+        )
+    chart = _chosen(_isolated(lines, layout), frame, ("model", "transform"))
+    return chart.properties(width=min(760, WIDTH[layout] - 60), height=300)
 
 
-def widths(trajectories: Trajectories, *, narrow: bool) -> Figure:
+def widths(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
     """Draws how wide learned augmentations became, a panel a generator, a line a run.
 
     Args:
-        trajectories: Rows of metrics by run, with "step" and "width/GENERATOR".
-        narrow: Put one panel below the other.
+        frame: From `width_frame`.
+        layout: Where it is shown.
 
     Returns:
-        The figure.
+        The chart.
     """
-    names = width_names(trajectories)
-    across = 1 if narrow else min(3, len(names))
-    down = -(-len(names) // across)
-    size = (NARROW if narrow else WIDE, 0.4 + 0.2 * len(trajectories) + 2.3 * down)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).ravel()
-    for spare in axes[len(names) :]:
-        spare.axis("off")
-    lines = {}
-    for panel, name in zip(axes, names, strict=False):
-        for label, rows in trajectories.items():
-            points = [(row["step"], row[name]) for row in rows if name in row]
-            if points:
-                colour = lines[label].get_color() if label in lines else None
-                (lines[label],) = panel.plot(*zip(*points, strict=True), color=colour)
-        generator = name.removeprefix(WIDTH)
-        panel.set_title(words(generator), loc="left", fontweight="bold")
-        panel.set_xlabel("step")
-        panel.set_ylabel(unit(generator))
-        panel.set_ylim(bottom=0)
-    figure.legend(lines.values(), lines, loc="outside upper left", alignment="left")
-    return figure
+    names = _unique(frame, "generator")
+    across = 1 if layout == "phone" else min(3, len(names))
+    panels = []
+    for name in names:
+        base = alt.Chart(TABLE).transform_filter(alt.datum.generator == name)
+        panels.append(
+            base.mark_line(point=alt.OverlayMarkDef(size=22))
+            .encode(
+                x=alt.X("step:Q", title="step"),
+                y=alt.Y("value:Q", title=frame.loc[frame["generator"] == name, "unit"].iloc[0]),
+                color=alt.Color(
+                    "run:N",
+                    sort=_unique(frame, "run"),
+                    legend=alt.Legend(orient="bottom", title=None, columns=1),
+                ),
+                tooltip=["run:N", "step:Q", _number("value", ".3f", name)],
+            )
+            .properties(width=WIDTH[layout] // across - 70, height=200, title=name)
+        )
+    return alt.concat(*panels, columns=across)
+
+
+def width_frame(trajectories: Trajectories) -> pd.DataFrame:
+    """Widths of learned augmentations as lines.
+
+    Args:
+        trajectories: Rows of metrics by run, with "step" and "width/GENERATOR".
+
+    Returns:
+        Columns run, generator, unit, step, value.
+    """
+    lines = [
+        (
+            run,
+            words(name.removeprefix(WIDTH_OF)),
+            unit(name.removeprefix(WIDTH_OF)),
+            row["step"],
+            row[name],
+        )
+        for name in width_names(trajectories)
+        for run, rows in trajectories.items()
+        for row in rows
+        if row.get(name) is not None
+    ]
+    return pd.DataFrame(lines, columns=["run", "generator", "unit", "step", "value"])
 
 
 def width_names(trajectories: Trajectories) -> list[str]:
     """Names of the metrics that are drawn: "width/GENERATOR" of every run."""
     rows = (row for rows in trajectories.values() for row in rows)
-    return list(dict.fromkeys(name for row in rows for name in row if name.startswith(WIDTH)))
-
-
-def _by_model(table: xr.Dataset) -> dict[str, xr.Dataset]:
-    models = table["model"].values
-    return {
-        str(model): table.isel(row=np.flatnonzero(models == model))
-        for model in dict.fromkeys(models)
-    }
-
-
-def _names(table: xr.Dataset) -> list[str]:
-    return [words(name) for name in table["transform"].values.tolist()]
-
-
-def _lowest(values: np.ndarray) -> float:
-    """Where an axis begins: at 0, or below as far as values go and make sense."""
-    return max(-1.0, min(0.0, float(values.min())))
-
-
-def _panels(
-    table: xr.Dataset,
-    count: int,
-    across: int,
-    height: float,
-    colours: Colours,
-    narrow: bool,
-    title: str | None = None,
-) -> tuple[Figure, list[Axes]]:
-    """Makes panels of a height in inches, and a legend of the table's trainings above them."""
-    across = min(across, count)
-    width, down = NARROW if narrow else WIDE, -(-count // across)
-    trainings = list(dict.fromkeys(table["training"].values.tolist()))
-    columns = max(1, int(width / (0.5 + 0.08 * max(map(len, trainings)))))
-    legend = 0.3 + 0.2 * -(-len(trainings) // columns)
-    figure = Figure(figsize=(width, legend + height * down), layout="constrained")
-    axes = figure.subplots(down, across, sharey=True, squeeze=False).ravel()
-    for spare in axes[count:]:
-        spare.axis("off")
-    figure.legend(
-        handles=[Patch(color=colours[name], label=name) for name in trainings],
-        loc="outside upper left",
-        ncols=columns,
-        title=title,
-        alignment="left",
-    )
-    return figure, list(axes[:count])
-
-
-def _rows(table: xr.Dataset, narrow: bool) -> tuple[Figure, Axes, np.ndarray]:
-    """Labels rows that lie below one another, in blocks with the model as heading."""
-    models = table["model"].values.tolist()
-    first = np.asarray([True, *(a != b for a, b in itertools.pairwise(models))])
-    place = np.arange(len(models)) + 1.0 * np.cumsum(first)
-    size = (NARROW if narrow else 6.5, 0.8 + 0.36 * (len(models) + first.sum()))
-    figure = Figure(figsize=size, layout="constrained")
-    panel = figure.subplots()
-    beside = panel.get_yaxis_transform()
-    for i in np.flatnonzero(first):
-        panel.text(0.012, place[i] - 0.65, models[i], fontweight="bold", transform=beside)
-    panel.set_yticks(place, table["training"].values.tolist())
-    panel.set_ylim(place[-1] + 0.6, place[0] - 1.3)
-    return figure, panel, place
-
-
-def value_axis(panel: Axes, label: str) -> None:
-    """Lets values run along x.
-
-    Args:
-        panel: Where.
-        label: What they are.
-    """
-    panel.set_xlabel(label)
-    panel.grid(visible=True, axis="x")
-    panel.grid(visible=False, axis="y")
-
-
-def _label(panel: Axes, title: str, grid: xr.Dataset, ticks: Sequence[int], lowest: float) -> None:
-    """Labels a panel of relative invariance against the magnitude of one transform."""
-    values = grid["magnitude_value"].values
-    panel.set_title(title, loc="left", fontweight="bold")
-    panel.set_xticks(ticks, [tick_label(values[i]) for i in ticks])
-    panel.set_xlim(-0.55, len(values) - 0.45)
-    panel.set_xlabel(axis_label(grid), labelpad=1.5)
-    panel.set_ylim(lowest - 0.05, 1.05)
-    panel.axhline(0, **ZERO)
-    if panel.get_subplotspec().is_first_col():
-        panel.set_ylabel("relative invariance")
-
-
-def axis_label(grid: xr.Dataset) -> str:
-    """Says what the magnitudes of one transform count, and how they are sorted if signed.
-
-    Args:
-        grid: Coordinates magnitude_value [magnitude] and unit of one transform.
-
-    Returns:
-        A label for an axis.
-    """
-    signed = (grid["magnitude_value"].values < 0).any()
-    return str(grid["unit"].item()) + (", sorted by size" if signed else "")
-
-
-def tick_label(value: float) -> str:
-    """Writes a magnitude in at most four characters, with a true minus sign.
-
-    Args:
-        value: Magnitude.
-
-    Returns:
-        Two decimals below 10, none above; no trailing zeros.
-    """
-    text = f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}".rstrip("0").rstrip(".")
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def draw_boxes(
-    panel: Axes,
-    stats: np.ndarray,
-    place: np.ndarray,
-    width: float,
-    colours: Sequence[str],
-    orientation: Literal["vertical", "horizontal"],
-) -> None:
-    """Draws boxes.
-
-    Args:
-        panel: Where.
-        stats: Their quantiles at `LEVELS` [5, boxes].
-        place: Where each stands.
-        width: Of each.
-        colours: Of each.
-        orientation: Which way values run.
-    """
-    names = ("whislo", "q1", "med", "q3", "whishi")
-    thin = {"color": "#555555", "linewidth": 0.8}
-    drawn = panel.bxp(
-        [dict(zip(names, column, strict=True)) for column in stats.T],
-        positions=place,
-        widths=width,
-        orientation=orientation,
-        showfliers=False,
-        patch_artist=True,
-        manage_ticks=False,
-        capwidths=width / 2,
-        medianprops={"color": "black", "linewidth": 1.4},
-        whiskerprops=thin,
-        capprops=thin,
-    )
-    for box, colour in zip(drawn["boxes"], colours, strict=True):
-        box.set(facecolor=colour, edgecolor=colour, linewidth=0.3)
+    return list(dict.fromkeys(name for row in rows for name in row if name.startswith(WIDTH_OF)))

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
+import altair as alt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from invariance_jax.report import classes
-from invariance_jax.report.charts import NARROW, WHISKERS, WIDE, ZERO, value_axis
 from invariance_jax.report.classes import Transfer
 from invariance_jax.report.load import Results
 from invariance_jax.report.page import Block, Picture
 from invariance_jax.report.rows import file_name, words
+from invariance_jax.report.vega import TABLE, WIDTH, Layout
 
 _AUGMENTED, _OTHER = "#009E73", "#8C8C8C"
 _KINDS = {"augmented": _AUGMENTED, "other": _OTHER}
@@ -34,7 +34,7 @@ def blocks(results: Results) -> Iterator[Block]:
             f"classes_{file_name(found.row.label)}",
             f"Points with intervals. {classes.sentence(found)}",
             draw_differences,
-            (found.classes,),
+            difference_frame(found.classes),
             caption="Top-1 accuracy of every class minus that of the standard run, in points, "
             "sorted; lines are 95% intervals over images, paired. Green: classes with operations "
             f"of their own. {found.row.label} against {found.standard.training}; "
@@ -52,7 +52,7 @@ def blocks(results: Results) -> Iterator[Block]:
             f"transfer_{file_name(found.row.label)}",
             f"Points with intervals. {classes.transfer_sentence(found)}",
             draw_transfer,
-            (found,),
+            transfer_frame(found),
             caption="Gain in relative invariance over the baseline, mean over classes (median over "
             "the images of a class, magnitudes 3 to 7), with 95% intervals over classes. Transfer "
             "is the gain of classes without operations over that of augmented ones, where the "
@@ -63,65 +63,94 @@ def blocks(results: Results) -> Iterator[Block]:
         yield Block(title, [classes.transfer_sentence(found)], [picture], tables)
 
 
-def draw_differences(table: pd.DataFrame, *, narrow: bool) -> Figure:
-    """Draws the difference of every class, sorted, with its interval.
+def difference_frame(table: pd.DataFrame) -> pd.DataFrame:
+    """The difference of every class, in points, the largest gain first.
 
     Args:
         table: `Differences.classes`.
-        narrow: For narrow screens.
 
     Returns:
-        The figure.
+        Columns place, class, which (augmented or other), difference, low, high.
     """
-    figure = Figure(figsize=(NARROW if narrow else WIDE, 3.2), layout="constrained")
-    panel = figure.subplots()
     ordered = table.sort_values("difference", ascending=False, kind="stable")
-    chosen = ordered["augmented"].to_numpy()
-    place, values = np.arange(len(ordered)), 100 * ordered[["difference", "low", "high"]].to_numpy()
-    for (name, colour), which in zip(_KINDS.items(), (chosen, ~chosen), strict=True):
-        if which.any():
-            middle, low, high = values[which].T
-            panel.vlines(place[which], low, high, color=colour, linewidth=0.8, alpha=0.5)
-            label = f"{which.sum():,} {name} classes"
-            panel.plot(place[which], middle, "o", color=colour, markersize=2.5, label=label)
-    panel.axhline(0, **ZERO)
-    mean = values[:, 0].mean()
-    label = f"mean {mean:+z.1f}".replace("-", "\N{MINUS SIGN}")
-    panel.axhline(mean, color="black", linestyle="--", linewidth=1, label=label)
-    panel.set_xlabel("classes, the largest gain first")
-    panel.set_ylabel("difference (points)")
-    panel.set_xlim(-1, len(ordered))
-    figure.legend(loc="outside upper left", ncols=1 if narrow else 3, alignment="left")
-    return figure
+    found = 100 * ordered[["difference", "low", "high"]].reset_index(drop=True)
+    found.insert(0, "which", np.where(ordered["augmented"], *_KINDS))
+    found.insert(0, "class", ordered["class_name"].tolist())
+    found.insert(0, "place", np.arange(len(ordered)))
+    return found
 
 
-def draw_transfer(found: Transfer, *, narrow: bool) -> Figure:
-    """Draws the gains of both kinds of classes by transform, and the transfer as number.
+def draw_differences(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws the difference of every class, sorted, with its interval.
+
+    Args:
+        frame: From `difference_frame`.
+        layout: Where it is shown.
+
+    Returns:
+        The chart.
+    """
+    numbers = [alt.Tooltip(f"{name}:Q", format="+.1f") for name in ("difference", "low", "high")]
+    base = alt.Chart(TABLE).encode(
+        x=alt.X("place:Q", title="classes, the largest gain first"),
+        color=_kind(),
+        tooltip=["class:N", "which:N", *numbers],
+    )
+    y = {"title": "difference (points)"}
+    ends = base.mark_rule(opacity=0.5).encode(y=alt.Y("low:Q", **y), y2="high:Q")
+    points = base.mark_point(filled=True, size=28, opacity=1)
+    mean = alt.Chart(TABLE).mark_rule(strokeDash=[5, 4]).encode(y="mean(difference):Q")
+    zero = alt.Chart(TABLE).mark_rule(opacity=0.4).encode(y=alt.datum(0))
+    chart = zero + ends + points.encode(y=alt.Y("difference:Q", **y)) + mean
+    return chart.properties(width=WIDTH[layout] - 60, height=240)
+
+
+def _kind() -> alt.Color:
+    scale = alt.Scale(domain=list(_KINDS), range=list(_KINDS.values()))
+    return alt.Color("which:N", scale=scale, legend=alt.Legend(orient="top", title=None))
+
+
+def transfer_frame(found: Transfer) -> pd.DataFrame:
+    """The gains of both kinds of classes by transform.
 
     Args:
         found: From `classes.transfers`.
-        narrow: For narrow screens.
 
     Returns:
-        The figure.
+        Columns transform, which (augmented or other), gain, low, high, transfer.
     """
-    gains = found.gains
-    size = (NARROW if narrow else 6.5, 1.2 + 0.34 * len(gains))
-    figure = Figure(figsize=size, layout="constrained")
-    panel = figure.subplots()
-    place = np.arange(len(gains))
-    for shift, (name, colour) in zip((-0.13, 0.13), _KINDS.items(), strict=True):
-        middle, low, high = gains[[name, f"{name}_low", f"{name}_high"]].to_numpy().T
-        panel.errorbar(middle, place + shift, xerr=[middle - low, high - middle], **WHISKERS)
-        panel.plot(middle, place + shift, "o", color=colour, label=f"{name} classes")
-    beside = panel.get_yaxis_transform()
-    for y, value in zip(place, gains["transfer"], strict=True):
-        text = "-" if np.isnan(value) else f"{value:z.2f}"
-        panel.text(1.02, y, text, va="center", transform=beside)
-    panel.text(1.02, -0.9, "transfer", va="center", transform=beside)
-    panel.set_yticks(place, [words(name) for name in gains.index])
-    panel.set_ylim(len(gains) - 0.4, -0.6)
-    panel.axvline(0, **ZERO)
-    value_axis(panel, "gain in relative invariance")
-    figure.legend(loc="outside upper left", ncols=2, alignment="left")
-    return figure
+    gains, parts = found.gains, []
+    for name in _KINDS:
+        part = gains[[name, f"{name}_low", f"{name}_high", "transfer"]].set_axis(
+            ["gain", "low", "high", "transfer"], axis=1
+        )
+        part.insert(0, "which", name)
+        part.insert(0, "transform", [words(each) for each in gains.index])
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_transfer(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws the gains of both kinds of classes by transform.
+
+    Args:
+        frame: From `transfer_frame`.
+        layout: Where it is shown.
+
+    Returns:
+        The chart.
+    """
+    transforms = list(dict.fromkeys(frame["transform"]))
+    numbers = [alt.Tooltip(f"{x}:Q", format="+.3f") for x in ("gain", "low", "high", "transfer")]
+    base = alt.Chart(TABLE).encode(
+        y=alt.Y("transform:N", sort=transforms, title=None),
+        yOffset=alt.YOffset("which:N", sort=list(_KINDS)),
+        color=_kind(),
+        tooltip=["transform:N", "which:N", *numbers],
+    )
+    x = {"title": "gain in relative invariance"}
+    ends = base.mark_rule().encode(x=alt.X("low:Q", **x), x2="high:Q")
+    points = base.mark_point(filled=True, opacity=1).encode(x=alt.X("gain:Q", **x))
+    zero = alt.Chart(TABLE).mark_rule(opacity=0.4).encode(x=alt.datum(0))
+    width = min(560, WIDTH[layout] - 140)
+    return (zero + ends + points).properties(width=width, height={"step": 13})

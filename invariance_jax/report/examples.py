@@ -1,26 +1,107 @@
-"""One image under every transform and magnitude: its pixels, and the figure."""
+"""Images on the page: one under every transform and magnitude, and others beside each other."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.figure import Figure
+from PIL import Image
 
 from invariance_jax import data
 from invariance_jax.config import DataConfig, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.measurement import prepare_one, preprocessing
-from invariance_jax.report.charts import tick_label
 from invariance_jax.report.load import MAGNITUDES
 from invariance_jax.report.rows import words
 from invariance_jax.transforms import TRANSFORMS
 
 GRID = (len(TRANSFORMS), MAGNITUDES)
-# Magnitudes that narrow screens show.
-_NARROW = (0, 2, 4, 6, 9)
-# In units of one image.
-_GAP = 0.22
-_MARGIN = 1.1
+# Larger ones are shrunk: 130 of them are one page.
+_SIDE, _QUALITY = 96, 80
+
+
+class Shown(NamedTuple):
+    """One image of a sheet.
+
+    Attributes:
+        uri: The image, as `data:image/webp;base64,...`.
+        width: In pixels.
+        height: In pixels.
+        caption: What stands below it.
+    """
+
+    uri: str
+    width: int
+    height: int
+    caption: str
+
+
+class Sheet(NamedTuple):
+    """Images in rows.
+
+    Attributes:
+        titles: What stands before each row.
+        rows: The images of each.
+    """
+
+    titles: Sequence[str]
+    rows: Sequence[Sequence[Shown]]
+
+
+def shown(image: Float[np.ndarray, "height width 3"], caption: str) -> Shown:
+    """Makes an image a part of a page.
+
+    Args:
+        image: float in [0, 1].
+        caption: What stands below it.
+
+    Returns:
+        The image, its longer side at most 96 pixels.
+    """
+    picture = Image.fromarray(np.round(255 * np.clip(image, 0, 1)).astype(np.uint8))
+    picture.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "webp", quality=_QUALITY)
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Shown(f"data:image/webp;base64,{encoded}", *picture.size, caption)
+
+
+def sheet(images: Float[np.ndarray, "transform magnitude height width 3"]) -> Sheet:
+    """Shows an image under all transforms, downwards, at all magnitudes, across.
+
+    Args:
+        images: float in [0, 1], in the order of `TRANSFORMS` and of their magnitudes.
+
+    Returns:
+        The images.
+
+    Raises:
+        UserError: The array has another shape or range.
+    """
+    check(images)
+    titles, rows = [], []
+    for transform, line in zip(TRANSFORMS.values(), images, strict=True):
+        titles.append(f"{words(transform.name)} ({transform.unit})")
+        values = map(tick_label, transform.magnitudes)
+        rows.append([shown(each, value) for each, value in zip(line, values, strict=True)])
+    return Sheet(titles, rows)
+
+
+def tick_label(value: float) -> str:
+    """Writes a magnitude in at most four characters, with a true minus sign.
+
+    Args:
+        value: Magnitude.
+
+    Returns:
+        Two decimals below 10, none above; no trailing zeros.
+    """
+    text = f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}".rstrip("0").rstrip(".")
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def transformed(
@@ -65,42 +146,3 @@ def check(images: np.ndarray) -> None:
         raise UserError(
             f"examples has values {images.min():.3g} to {images.max():.3g}; expected 0 to 1"
         )
-
-
-def draw(
-    images: Float[np.ndarray, "transform magnitude height width 3"], *, narrow: bool
-) -> Figure:
-    """Draws the images, transforms downwards and magnitudes across.
-
-    Args:
-        images: float in [0, 1], in the order of `TRANSFORMS` and of their magnitudes.
-        narrow: Show five magnitudes, for narrow screens.
-
-    Returns:
-        The figure.
-    """
-    chosen = _NARROW if narrow else range(MAGNITUDES)
-    height, width, rows, columns = *images.shape[2:4], len(TRANSFORMS), len(chosen)
-    # Images are 1 wide and `_GAP` apart; values stand in the gap below.
-    tall, step = height / width, 1 + _GAP / 3
-    across, down = _MARGIN + columns * step, rows * (tall + _GAP)
-    inches = min(10.0, 0.86 * across)
-    figure = Figure(figsize=(inches, inches / across * down))
-    panel = figure.add_axes((0, 0, 1, 1))
-    panel.axis("off")
-    beside = {"x": _MARGIN - 0.1, "ha": "right"}
-    for row, transform in enumerate(TRANSFORMS.values()):
-        top, bottom = row * (tall + _GAP), row * (tall + _GAP) + tall
-        for column, magnitude in enumerate(chosen):
-            left, value = _MARGIN + column * step, tick_label(transform.magnitudes[magnitude])
-            place = (left, left + 1, bottom, top)
-            panel.imshow(images[row, magnitude], extent=place, aspect="auto", vmin=0, vmax=1)
-            panel.text(left + 0.5, bottom + 0.02, value, ha="center", va="top", size=8)
-        name = words(transform.name)
-        name = name.replace(" ", "\n", 1) if len(name) > len("translate x") else name
-        panel.text(y=top + tall / 2, s=name, va="center", size=9, **beside)
-        look = {"va": "top", "size": 7.5, "color": "#444444"}
-        panel.text(y=bottom + 0.02, s=transform.unit, **look, **beside)
-    panel.set_xlim(0, across)
-    panel.set_ylim(down, 0)
-    return figure

@@ -1,306 +1,322 @@
-"""Charts of the factors of variation, each for pages and papers, or narrow for phones."""
+"""Charts of the factors of variation: the rows that each draws, and the drawing."""
 
 from collections.abc import Mapping, Sequence
 
+import altair as alt
 import numpy as np
 import pandas as pd
 import xarray as xr
-from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from invariance_jax.factors import rankings, wordnet
 from invariance_jax.factors.alignment import Alignment
 from invariance_jax.factors.foreground import QUANTITIES
-from invariance_jax.report.charts import (
-    HEAT,
-    LEVELS,
-    NARROW,
-    WHISKERS,
-    WIDE,
-    ZERO,
-    draw_boxes,
-    value_axis,
-)
 from invariance_jax.report.factors import COMPARED
+from invariance_jax.report.frames import LEVELS, QUANTILES
 from invariance_jax.report.rows import words
+from invariance_jax.report.vega import TABLE, WIDTH, Layout
 
 _KINDS = {"appearance": "#E69F00", "geometric": "#0072B2", "mixed": "#8C8C8C"}
-_GAINED, _LOST = "#009E73", "#8C8C8C"
-_CHANCE = {"color": "black", "linewidth": 1.6}
-# More classes than this cannot be told by their labels, and phones show fewer rows.
-_LABELLED, _ROWS_OF_PHONES = 120, 14
+_GAINED, _LOST = "invariance gap > 0", "invariance gap ≤ 0"
+# Of the bins that a violin is drawn from.
+_BINS = 24
+_PARTS = ("left", "upper", "right", "lower", "area", "center, across", "center, down")
+_PERCENT = alt.Axis(format="%")
 
 
-def _titled(width: float, height: float, scope: str) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    lines = int(width * 15)
-    figure.suptitle(_wrapped(scope, lines), x=0.01, ha="left", size=8.5, color="#57606a")
-    return figure
-
-
-def _wrapped(text: str, width: int) -> str:
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] += f"{word} "
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def heat(statistics: xr.Dataset, class_names: Sequence[str], scope: str, *, narrow: bool) -> Figure:
-    """Draws the proportion of pairs that each row boosts, classes against rows.
+def heat_frame(statistics: xr.Dataset, class_names: Sequence[str]) -> pd.DataFrame:
+    """The proportion of pairs that each row boosts, class by class.
 
     Args:
         statistics: Statistics of a search; copies are left out.
         class_names: What the classes are called.
-        scope: What was searched, for the figure to say.
-        narrow: Show the first rows only, for narrow screens.
 
     Returns:
-        The figure: rows sorted by their mean over classes, classes by their mean over rows.
+        Columns class, row, kind, proportion; classes by their mean over rows, rows by their mean
+        over classes, the highest first. Classes of one name are numbered.
     """
     table = rankings.distinct(statistics)
-    order = rankings.order(table, over_classes=True)[0]
-    table = table.isel(row=order[:_ROWS_OF_PHONES] if narrow else order)
+    table = table.isel(row=rankings.order(table, over_classes=True)[0])
     values = table["proportion_boosted"].transpose("class", "row").values
+    labels = list(map(words, table["row"].values.tolist()))
+    names = [
+        name if class_names.count(name) == 1 else f"{name} ({label})"
+        for name, label in zip(list(class_names), table["class"].values.tolist(), strict=True)
+    ]
     lines = np.argsort(-values.mean(axis=1), kind="stable")
-    height = 1.6 + float(np.clip(0.135 * len(lines), 1.2, 9))
-    figure = _titled(NARROW if narrow else WIDE, height + 0.3, scope)
-    panel = figure.subplots()
-    image = panel.imshow(values[lines], cmap=HEAT, vmin=0, aspect="auto", interpolation="none")
-    labels, kinds = table["row"].values.tolist(), table["kind"].values.tolist()
-    panel.set_xticks(range(len(labels)), map(words, labels), rotation=90, size=7.5)
-    for tick, kind in zip(panel.get_xticklabels(), kinds, strict=True):
-        tick.set_color(_KINDS[kind])
-    named = len(lines) <= _LABELLED
-    names = [_cut(class_names[line], 24) for line in lines] if named else []
-    size = 8 if len(lines) <= 40 else 6
-    panel.set_yticks(range(len(names)), names, size=size)
-    if not named:
-        panel.set_ylabel(f"{len(lines)} classes")
-    panel.tick_params(length=0)
-    panel.grid(visible=False)
-    panel.spines[:].set_visible(False)
-    figure.colorbar(image, ax=panel, label="proportion of pairs boosted", pad=0.01, aspect=25)
-    _legend(figure, dict.fromkeys(kinds))
-    return figure
+    kinds = table["kind"].values.tolist()
+    cells = [
+        (names[line], label, kind, float(value))
+        for line in lines
+        for label, kind, value in zip(labels, kinds, values[line], strict=True)
+    ]
+    return pd.DataFrame(cells, columns=["class", "row", "kind", "proportion"])
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def heat(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws classes against rows.
+
+    Args:
+        frame: From `heat_frame`.
+        layout: Where it is shown; phones scroll sideways.
+
+    Returns:
+        The chart.
+    """
+    classes, rows = (list(dict.fromkeys(frame[name])) for name in ("class", "row"))
+    tall = 14 if len(classes) <= 40 else max(4, 560 // len(classes))
+    names = alt.Axis(ticks=False, domain=False, labelLimit=170, labels=tall >= 9)
+    across = alt.Axis(orient="top", labelAngle=-60, ticks=False, domain=False)
+    tooltip = ["class:N", "row:N", "kind:N", alt.Tooltip("proportion:Q", format=".1%")]
+    base = alt.Chart(TABLE).encode(
+        x=alt.X("row:N", sort=rows, title=None, axis=across), tooltip=tooltip
+    )
+    scale = alt.Scale(scheme="cividis", domainMin=0)
+    color = alt.Color("proportion:Q", scale=scale, title="proportion of pairs boosted")
+    color = color.legend(format="%", orient="bottom")
+    cells = base.mark_rect().encode(y=alt.Y("class:N", sort=classes, title=None, axis=names))
+    kinds = base.mark_rect(height=6).encode(color=_of_kind(frame), y=alt.value(-4))
+    step = 12 if layout == "phone" else max(12, (WIDTH[layout] - 190) // len(rows))
+    both = alt.layer(cells.encode(color=color), kinds).resolve_scale(color="independent")
+    return both.properties(width={"step": step}, height=tall * len(classes))
 
 
-def _legend(figure: Figure, kinds: Mapping[str, None]) -> None:
-    handles = [Patch(color=_KINDS[kind], label=kind) for kind in _KINDS if kind in kinds]
-    figure.legend(handles=handles, loc="outside lower left", ncols=3)
+def _of_kind(frame: pd.DataFrame) -> alt.Color:
+    shown = [kind for kind in _KINDS if (frame["kind"] == kind).any()]
+    scale = alt.Scale(domain=shown, range=[_KINDS[kind] for kind in shown])
+    return alt.Color("kind:N", scale=scale, legend=alt.Legend(orient="bottom", title=None))
 
 
-def first_rows(statistics: xr.Dataset, top: int, scope: str, *, narrow: bool) -> Figure:
-    """Draws how often each operation is among the first rows of a class, beside chance.
+def first_rows_frame(statistics: xr.Dataset, top: int) -> pd.DataFrame:
+    """How often each operation is among the first rows of a class.
 
     Args:
         statistics: Statistics of a search.
         top: How many rows of a class count, by the proportion of pairs boosted.
-        scope: What was searched, for the figure to say.
-        narrow: For narrow screens.
 
     Returns:
-        The figure.
+        Columns operation, kind, share and chance (fractions of all those rows).
     """
     counts = rankings.counts(statistics, top)
     slots = top * statistics.sizes["class"]
-    place, values = np.arange(counts.size), 100 * counts.values / slots
-    figure = _titled(NARROW if narrow else 6.5, 1.6 + 0.26 * counts.size, scope)
-    panel = figure.subplots()
-    kinds = counts["kind"].values.tolist()
-    panel.barh(place, values, 0.72, color=[_KINDS[kind] for kind in kinds])
-    _chance(panel, 100 * counts["expected"].values / slots, place)
-    panel.set_yticks(place, map(words, counts["operation"].values.tolist()))
-    panel.set_ylim(counts.size - 0.4, -0.6)
-    value_axis(panel, f"% of the first {top} rows of the classes (line: chance)")
-    _legend(figure, dict.fromkeys(kinds))
-    return figure
+    return pd.DataFrame(
+        {
+            "operation": list(map(words, counts["operation"].values.tolist())),
+            "kind": counts["kind"].values.tolist(),
+            "share": counts.values / slots,
+            "chance": counts["expected"].values / slots,
+        }
+    )
 
 
-def _chance(panel: Axes, values: np.ndarray, place: np.ndarray) -> None:
-    panel.vlines(values, place - 0.4, place + 0.4, **_CHANCE)
-
-
-def alignment(found: Mapping[str, Alignment], scope: str, *, narrow: bool) -> Figure:
-    """Draws which transforms are among the first rows, and whether training gained invariance.
+def first_rows(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws the share of each operation beside chance.
 
     Args:
-        found: By the name of the search.
-        scope: What was searched, for the figure to say.
-        narrow: Put one panel below the other.
+        frame: From `first_rows_frame`.
+        layout: Where it is shown.
 
     Returns:
-        The figure: for each search the share of each transform, coloured by its invariance gap,
-        and at last the paper's bars and the share of all slots whose gap is positive.
+        The chart.
     """
-    count = len(found) + 1
-    sizes = [each.slots.size for each in found.values()]
-    height = 1.6 + 0.27 * max(sizes)
-    figure = _titled(NARROW if narrow else WIDE, height * (count if narrow else 1), scope)
-    panels = figure.subplots(*((count, 1) if narrow else (1, count)), squeeze=False).ravel()
-    for panel, (name, each) in zip(panels[:-1], found.items(), strict=True):
+    numbers = [alt.Tooltip(f"{name}:Q", format=".1%") for name in ("share", "chance")]
+    base = alt.Chart(TABLE).encode(
+        y=alt.Y("operation:N", sort=list(frame["operation"]), title=None),
+        tooltip=["operation:N", "kind:N", *numbers],
+    )
+    title = "share of the first rows of all classes (line: chance)"
+    bars = base.mark_bar().encode(x=alt.X("share:Q", title=title, axis=_PERCENT))
+    chart = bars.encode(color=_of_kind(frame)) + _chance(base)
+    return chart.properties(width=min(560, WIDTH[layout] - 130), height={"step": 20})
+
+
+def _chance(base: alt.Chart) -> alt.Chart:
+    line = base.mark_tick(thickness=2.5, height=17, color="#57606a")
+    return line.encode(x=alt.X("chance:Q"))
+
+
+def alignment_frame(found: Mapping[str, Alignment]) -> pd.DataFrame:
+    """Which transforms are among the first rows, and whether training gained invariance.
+
+    Args:
+        found: By the title of the search.
+
+    Returns:
+        Columns search, transform, gap, which (of the gap), share and chance, fractions; and a line
+        a search with the transform "all rows with a gap > 0", whose share has low and high.
+    """
+    lines = []
+    for name, each in found.items():
         slots = each.slots.isel(transform=np.argsort(-each.slots.values, kind="stable"))
-        place = np.arange(slots.size)
-        colours = [_GAINED if gap > 0 else _LOST for gap in slots["gap"].values]
-        panel.barh(place, 100 * slots.values / slots.values.sum(), 0.72, color=colours)
-        _chance(panel, 100 * slots["rows"].values / slots["rows"].values.sum(), place)
-        panel.set_yticks(place, map(words, slots["transform"].values.tolist()))
-        panel.set_ylim(slots.size - 0.4, -0.6)
-        panel.set_title(_wrapped(name, 38), loc="left", fontweight="bold")
-        value_axis(panel, "% of the first rows (line: chance)")
-    panel, step = panels[-1], len(found) + 1.0
-    labels = {}
-    for i, (name, each) in enumerate(found.items()):
-        place = step * np.arange(3) + i
-        labels |= dict.fromkeys(place.tolist(), _wrapped(name, 24))
-        values = 100 * np.array([each.positive, each.other, each.share])
-        panel.barh(place, values, 0.72, color=[_GAINED, _LOST, _GAINED])
-        errors = 100 * np.array([each.positive_error, each.other_error])
-        panel.errorbar(values[:2], place[:2], xerr=errors, **WHISKERS)
-        interval = 100 * np.array([[each.share - each.low], [each.high - each.share]])
-        panel.errorbar(values[2:], place[2:], xerr=interval, **WHISKERS)
-        _chance(panel, [100 * each.chance], place[2:])
-    for i, text in enumerate(
-        ("mean a transform, gap > 0", "mean a transform, gap ≤ 0", "all rows, gap > 0")
-    ):
-        beside = panel.get_yaxis_transform()
-        panel.text(0.012, step * i - 0.62, text, size=8, fontweight="bold", transform=beside)
-    panel.set_yticks(list(labels), list(labels.values()))
-    panel.set_ylim(3 * step - 1.4, -1.2)
-    panel.set_title("Together", loc="left", fontweight="bold")
-    value_axis(panel, "% of the first rows (line: chance)")
-    labels = {_GAINED: "invariance gap > 0", _LOST: "invariance gap ≤ 0"}
-    handles = [Patch(color=colour, label=text) for colour, text in labels.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=2)
-    return figure
+        total, rows = float(slots.values.sum()), float(slots["rows"].values.sum())
+        whole = (name, "all rows with a gap > 0", np.nan, _GAINED, each.share, each.chance)
+        lines.append((*whole, each.low, each.high))
+        for one in slots:
+            gap = float(one["gap"])
+            place = (name, words(str(one["transform"].item())), gap, _GAINED if gap > 0 else _LOST)
+            lines.append((*place, float(one) / total, float(one["rows"]) / rows, np.nan, np.nan))
+    columns = ["search", "transform", "gap", "which", "share", "chance", "low", "high"]
+    return pd.DataFrame(lines, columns=columns)
 
 
-def specificity(found: xr.Dataset, scope: str, *, narrow: bool) -> Figure:
-    """Draws how alike the rankings of two classes are, by how alike the classes are.
+def alignment(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws the share of each transform, coloured by its invariance gap, beside chance.
+
+    Args:
+        frame: From `alignment_frame`.
+        layout: Where it is shown.
+
+    Returns:
+        The chart, a panel a search.
+    """
+    searches = list(dict.fromkeys(frame["search"]))
+    across = 1 if layout == "phone" else min(2, len(searches))
+    panels = []
+    for name in searches:
+        of_search = frame.loc[frame["search"] == name, "transform"]
+        numbers = [alt.Tooltip(f"{x}:Q", format=".1%") for x in ("share", "chance", "low", "high")]
+        base = (
+            alt.Chart(TABLE)
+            .transform_filter(alt.datum.search == name)
+            .encode(
+                y=alt.Y("transform:N", sort=list(of_search), title=None),
+                tooltip=["transform:N", alt.Tooltip("gap:Q", format="+.3f"), *numbers],
+            )
+        )
+        scale = alt.Scale(domain=[_GAINED, _LOST], range=["#009E73", "#8C8C8C"])
+        legend = alt.Legend(orient="bottom", title=None)
+        title = "share of the first rows (line: chance)"
+        bars = base.mark_bar().encode(
+            x=alt.X("share:Q", title=title, axis=_PERCENT),
+            color=alt.Color("which:N", scale=scale, legend=legend),
+        )
+        ends = base.mark_rule().encode(x="low:Q", x2="high:Q")
+        chart = bars + ends.transform_filter(alt.datum.low != None) + _chance(base)  # noqa: E711
+        width = WIDTH[layout] // across - 190
+        panels.append(chart.properties(width=width, height={"step": 19}, title=name))
+    return alt.concat(*panels, columns=across)
+
+
+def specificity_frame(found: xr.Dataset) -> pd.DataFrame:
+    """How alike the rankings of two classes are, by how alike the classes are.
 
     Args:
         found: From `wordnet.specificity`.
-        scope: What was searched, for the figure to say.
-        narrow: Put one panel below the other.
 
     Returns:
-        The figure: violins of similar and different classes, and over ten bins of similarity.
+        Of violins: a line a comparison (`COMPARED`), group of pairs of classes by their Wu-Palmer
+        similarity (different, between, similar) and bin: compared, group, pairs, median, from, to,
+        density (the widest is 1).
     """
     wup = found["wup"].values
     groups = {
-        f"< {wordnet.DIFFERENT}": wup < wordnet.DIFFERENT,
-        f"> {wordnet.SIMILAR}": wup > wordnet.SIMILAR,
+        f"different (< {wordnet.DIFFERENT})": wup < wordnet.DIFFERENT,
+        "between": (wup >= wordnet.DIFFERENT) & (wup <= wordnet.SIMILAR),
+        f"similar (> {wordnet.SIMILAR})": wup > wordnet.SIMILAR,
     }
-    tenth = np.minimum(np.floor(10 * wup + 1e-9), 9)
-    bins = {f"{low / 10:.1f}": tenth == low for low in range(10)}
-    count = len(COMPARED)
-    figure = _titled(NARROW if narrow else WIDE, 4.2 * count if narrow else 5.6, scope)
-    shape, ratios = ((2 * count, 1), {}) if narrow else ((2, count), {"height_ratios": (1, 1)})
-    panels = figure.subplots(*shape, squeeze=False, **ratios).ravel()
-    if narrow:
-        panels = np.concatenate([panels[::2], panels[1::2]])
-    for (variable, label), two, ten in zip(
-        COMPARED.items(), panels[:count], panels[count:], strict=True
-    ):
+    lines = []
+    for variable, title in COMPARED.items():
         values = found[variable].values
-        _violins(two, values, groups)
-        two.set_title(label, loc="left", fontweight="bold")
-        two.set_xlabel("Wu-Palmer similarity of the classes")
-        _violins(ten, values, bins)
-        ten.set_xlabel("Wu-Palmer similarity from")
-    return figure
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+        for name, chosen in groups.items():
+            counts, _ = np.histogram(values[chosen], edges)
+            if not counts.sum():
+                continue
+            median = float(np.nanmedian(values[chosen]))
+            for start, end, count in zip(edges[:-1], edges[1:], counts, strict=True):
+                place = (title, name, int(chosen.sum()), median, float(start), float(end))
+                lines.append((*place, float(count / counts.max())))
+    columns = ["compared", "group", "pairs", "median", "from", "to", "density"]
+    return pd.DataFrame(lines, columns=columns)
 
 
-def _violins(panel: Axes, values: np.ndarray, groups: Mapping[str, np.ndarray]) -> None:
-    """Draws a violin of each group that has a value, with its median."""
-    place = [i for i, chosen in enumerate(groups.values()) if chosen.any()]
-    parts = [values[chosen] for chosen in groups.values() if chosen.any()]
-    if parts:
-        drawn = panel.violinplot(parts, place, widths=0.85, showextrema=False, showmedians=True)
-        for body in drawn["bodies"]:
-            body.set(facecolor=_KINDS["geometric"], alpha=0.55)
-        drawn["cmedians"].set(color="black", linewidth=1.4)
-    counts = [int(chosen.sum()) for chosen in groups.values()]
-    labels = [f"{name}\n{count:,}" for name, count in zip(groups, counts, strict=True)]
-    panel.set_xticks(range(len(groups)), labels, size=8 if len(groups) < 4 else 6.5)
-    panel.set_xlim(-0.6, len(groups) - 0.4)
+def specificity(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws violins of similar, different and other pairs of classes, with their medians.
+
+    Args:
+        frame: From `specificity_frame`.
+        layout: Where it is shown.
+
+    Returns:
+        The chart, a panel a comparison.
+    """
+    compared = list(dict.fromkeys(frame["compared"]))
+    groups = list(dict.fromkeys(frame["group"]))
+    across = 1 if layout == "phone" else len(compared)
+    panels = []
+    for title in compared:
+        base = alt.Chart(TABLE).transform_filter(alt.datum.compared == title)
+        base = base.transform_calculate(left="-datum.density", right="datum.density")
+        base = base.encode(
+            tooltip=["group:N", "pairs:Q", alt.Tooltip("median:Q", format=".2f")],
+        )
+        bars = base.mark_bar(color=_KINDS["geometric"], opacity=0.6).encode(
+            y=alt.Y("from:Q", title=None),
+            y2="to:Q",
+            x=alt.X("left:Q", axis=None, scale=alt.Scale(domain=[-1.1, 1.1])),
+            x2="right:Q",
+        )
+        line = base.mark_rule(strokeWidth=2).encode(y=alt.Y("median:Q"))
+        width = (WIDTH[layout] // across - 70) // len(groups)
+        chart = (bars + line).properties(width=width, height=240)
+        header = alt.Header(labelOrient="bottom", labelFontSize=10, title=None)
+        columns = alt.Column("group:N", sort=groups, header=header)
+        panels.append(chart.facet(column=columns, spacing=4, title=title))
+    return alt.concat(*panels, columns=across)
 
 
-def foreground(boxes: pd.DataFrame, spread: pd.DataFrame, scope: str, *, narrow: bool) -> Figure:
-    """Draws where objects are, and how much that varies within a class.
+def foreground_frame(boxes: pd.DataFrame) -> pd.DataFrame:
+    """Where objects are, of all of them.
 
     Args:
         boxes: From `foreground.collect`.
-        spread: From `foreground.spread`.
-        scope: Where the boxes came from, for the figure to say.
-        narrow: Put one panel below the other.
 
     Returns:
-        The figure.
+        A line a quantity: part, and `frames.QUANTILES`, of the image.
     """
-    figure = _titled(NARROW if narrow else WIDE, 5.2 if narrow else 3.2, scope)
-    first, second = figure.subplots(*((2, 1) if narrow else (1, 2)))
-    stats = np.quantile(boxes[list(QUANTITIES)].to_numpy(), LEVELS, axis=0)
-    place = np.arange(len(QUANTITIES))
-    colours = [_KINDS["geometric"]] * len(place)
-    draw_boxes(first, stats, place, 0.6, colours, "horizontal")
-    names = ("left", "upper", "right", "lower", "area", "center, across", "center, down")
-    first.set_yticks(place, names)
-    first.set_ylim(len(place) - 0.4, -0.6)
-    first.set_xlim(-0.02, 1.02)
-    value_axis(first, "of the image; all objects")
-    by_class = spread.iloc[1:]
-    second.scatter(
-        by_class["std_center_x"], by_class["std_center_y"], s=14, color=_KINDS["geometric"]
-    )
-    highest = 1.08 * float(by_class[["std_center_x", "std_center_y"]].max(axis=None)) or 1.0
-    second.plot([0, highest], [0, highest], **ZERO)
-    second.set_xlim(0, highest)
-    second.set_ylim(0, highest)
-    second.set_xlabel("standard deviation of the center, across")
-    second.set_ylabel("standard deviation, down")
-    second.grid(visible=True, axis="both")
-    return figure
+    values = np.quantile(boxes[list(QUANTITIES)].to_numpy(), LEVELS, axis=0).T
+    frame = pd.DataFrame(values, columns=QUANTILES)
+    frame.insert(0, "part", _PARTS)
+    return frame
 
 
-def examples(
-    images: Float[np.ndarray, "row 3 height width 3"],
-    titles: Sequence[str],
-    scope: str,
-    *,
-    narrow: bool,
-) -> Figure:
-    """Draws pairs of images and what rows do to them.
+def foreground(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws where objects are.
 
     Args:
-        images: float in [0, 1]: x1, x2 and the transformed x2 of each row.
-        titles: What to say above each.
-        scope: What was searched, for the figure to say.
-        narrow: For narrow screens.
+        frame: From `foreground_frame`.
+        layout: Where it is shown.
 
     Returns:
-        The figure, a column a row of the search.
+        The chart.
     """
-    across = min(3, len(images)) if narrow else len(images)
-    down = -(-len(images) // across)
-    width = NARROW if narrow else min(WIDE, 1.75 * across + 0.6)
-    figure = _titled(width, down * (3 * (width - 1) / across + 0.6) + 0.3, scope)
-    panels = figure.subplots(3 * down, across, squeeze=False)
-    for panel in panels.ravel():
-        panel.axis("off")
-    for i, (each, title) in enumerate(zip(images, titles, strict=True)):
-        for j, image in enumerate(each):
-            panels[3 * (i // across) + j, i % across].imshow(image, vmin=0, vmax=1)
-        panels[3 * (i // across), i % across].set_title(title, size=8)
-    for line, name in enumerate(("first", "second", "second,\ntransformed") * down):
-        panels[line, 0].text(
-            -0.06, 0.5, name, ha="right", va="center", size=8, transform=panels[line, 0].transAxes
-        )
-    return figure
+    tooltip = ["part:N", *(alt.Tooltip(f"{name}:Q", format=".2f") for name in QUANTILES)]
+    y = alt.Y("part:N", sort=list(_PARTS), title=None)
+    base = alt.Chart(TABLE).encode(y=y, tooltip=tooltip)
+    x = {"title": "of the image; all objects", "scale": alt.Scale(domain=[0, 1])}
+    color = _KINDS["geometric"]
+    whiskers = base.mark_rule().encode(x=alt.X("q05:Q", **x), x2="q95:Q")
+    middle = base.mark_bar(color=color, height=14).encode(x=alt.X("q25:Q", **x), x2="q75:Q")
+    line = base.mark_tick(color="white", thickness=2, height=14).encode(x=alt.X("median:Q", **x))
+    width = min(480, WIDTH[layout] - 120)
+    return (whiskers + middle + line).properties(width=width, height={"step": 22})
+
+
+def centers(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
+    """Draws how much the centers of objects vary within each class.
+
+    Args:
+        frame: Lines of classes of `foreground.spread`, with the column class.
+        layout: Where it is shown.
+
+    Returns:
+        The chart, a point a class.
+    """
+    x, y = (
+        alt.X("std_center_x:Q", title="standard deviation of the center, across"),
+        alt.Y("std_center_y:Q", title="standard deviation, down"),
+    )
+    tooltip = ["class:N", "std_center_x:Q", "std_center_y:Q"]
+    points = alt.Chart(TABLE).mark_point(filled=True, color=_KINDS["geometric"])
+    side = min(320, WIDTH[layout] - 70)
+    return points.encode(x=x, y=y, tooltip=tooltip).properties(width=side, height=side)

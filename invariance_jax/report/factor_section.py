@@ -15,6 +15,7 @@ from invariance_jax.factors import alignment, foreground, rankings, rows, wordne
 from invariance_jax.factors.alignment import Alignment
 from invariance_jax.report import factor_charts as charts
 from invariance_jax.report import factors
+from invariance_jax.report.examples import Sheet, Shown, shown
 from invariance_jax.report.factors import TOPS, Search, interval
 from invariance_jax.report.load import Run
 from invariance_jax.report.page import Block, Picture
@@ -43,7 +44,7 @@ def examples(search: Search) -> tuple[np.ndarray, list[str]]:
     count = min(3, len(once) // 2) or 1
     preprocess, images, titles = preprocessing(config), [], []
 
-    def shown(position: int) -> jnp.ndarray:
+    def prepared(position: int) -> jnp.ndarray:
         return prepare_one(preprocess, source[position], config.data.canvas_size)
 
     for place, chosen in enumerate((*once[:count], *once[-count:])):
@@ -58,11 +59,11 @@ def examples(search: Search) -> tuple[np.ndarray, list[str]]:
                     "does not have"
                 )
         first, second = (positions[name] for name in names_of_pair)
-        row, image = rows.Row.parse(label), shown(second)
+        row, image = rows.Row.parse(label), prepared(second)
         signs = rows.signs(config.search.seed, second, row.number)
-        images.append([shown(first), image, row.apply(image, signs)])
+        images.append([prepared(first), image, row.apply(image, signs)])
         number = f"{change[pair]:+z.2f}".replace("-", "\N{MINUS SIGN}")
-        titles.append(f"{words(label)}\n{number}")
+        titles.append(f"{words(label)} ({number})")
     return np.clip(np.asarray(images, np.float32), 0, 1), titles
 
 
@@ -118,7 +119,7 @@ def _of_search(search: Search, pairs: tuple[np.ndarray, Sequence[str]] | None) -
             f"factors_{search.name}",
             f"Heat map of the proportion of pairs boosted. Most boosted: {_most(search)}.",
             charts.heat,
-            (statistics, search.class_names, scope),
+            charts.heat_frame(statistics, search.class_names),
             caption=f"Proportion of pairs of a class (downwards) that a row (across) boosts; rows "
             f"by their mean over classes, classes by their mean over rows; copies are left out. "
             f"{scope}.",
@@ -127,25 +128,21 @@ def _of_search(search: Search, pairs: tuple[np.ndarray, Sequence[str]] | None) -
             f"first_rows_{search.name}",
             f"Bars. Most frequent: {frequent}.",
             charts.first_rows,
-            (statistics, top, scope),
+            charts.first_rows_frame(statistics, top),
             caption=f"Share of each operation among the {top} rows of a class with the highest "
             f"proportion of pairs boosted, all classes together; the line is the share of the "
             f"operation among all {statistics.sizes['row']} rows searched. {scope}.",
         ),
     ]
+    images = {}
     if pairs is not None:
-        pictures.append(
-            Picture(
-                f"pairs_{search.name}",
-                f"Pairs of images, and the second one transformed: {', '.join(pairs[1])}.",
-                charts.examples,
-                (*pairs, scope),
-                caption="What a boost is: pairs of one class, and the second image transformed. To "
-                "the left the most boosted operations, each with the pair that it brings together "
-                "most; to the right the least boosted, with the pair that they drive apart most. "
-                f"The number is the change of cosine similarity. {scope}.",
-            )
+        caption = (
+            "What a boost is: pairs of one class, and the second image transformed. First the most "
+            "boosted operations, each with the pair that it brings together most; then the least "
+            "boosted, with the pair that they drive apart most. The number is the change of cosine "
+            f"similarity. {scope}."
         )
+        images[caption] = Sheet(pairs[1], [_shown(each) for each in pairs[0]])
     tables = {
         "Rows that boost most pairs, mean over classes": factors.ranking(search),
         "Share of appearance among the first rows of a class, 95% intervals over classes; p: how "
@@ -158,7 +155,12 @@ def _of_search(search: Search, pairs: tuple[np.ndarray, Sequence[str]] | None) -
         name = f"The similarity itself: cosine, means over classes of mean and deviation ({split})"
         tables[name] = factors.checked(search.checks)
     sentences = [f"Searched: {scope}.", *_appearance_sentences(search)]
-    return Block(search.title, sentences, pictures, tables)
+    return Block(search.title, sentences, pictures, tables, images)
+
+
+def _shown(images: np.ndarray) -> list[Shown]:
+    captions = ("first", "second", "second, transformed")
+    return [shown(image, text) for image, text in zip(images, captions, strict=True)]
 
 
 def _most(search: Search) -> str:
@@ -198,13 +200,12 @@ def _of_alignment(
             f"Which transforms are among the {alignment.TOP} most boosted rows of a class (of "
             "index 3 to 7, with a transform of the invariance grid). Green: its invariance gap "
             "(trained minus untrained, mean over magnitudes 3 to 7) is above 0. Lines: the share "
-            "of its rows. To the right the paper's bars, means over transforms of their shares "
-            "with one standard error; and the share of all those rows with a gap above 0, with "
-            f"its 95% interval over classes. {scope}."
+            "of its rows. On top the share of all those rows with a gap above 0, with its 95% "
+            f"interval over classes. {scope}."
         )
         what = f"Bars. {' '.join(sentences)}"
         pictures.append(
-            Picture("alignment", what, charts.alignment, (found, scope), caption=caption)
+            Picture("alignment", what, charts.alignment, charts.alignment_frame(found), caption)
         )
         tables["Most boosted rows whose invariance gap is positive"] = factors.aligned(found)
     return Block("Did training make networks invariant to them?", sentences, pictures, tables)
@@ -228,8 +229,8 @@ def _of_specificity(search: Search) -> Block:
         f"specificity_{search.name}",
         f"Violins. {sentence}",
         charts.specificity,
-        (found, search.scope),
-        caption=caption,
+        charts.specificity_frame(found),
+        caption,
     )
     title = f"Are they specific to a class? {search.title}"
     return Block(title, [sentence], [picture], {"Similar and different classes": table})
@@ -243,8 +244,7 @@ def _of_boxes(source: str, boxes: pd.DataFrame) -> Block:
     table = factors.spread(found)
     caption = (
         "Ends, area and center of the objects relative to their image: boxes hold the middle half "
-        "of the objects, whiskers reach from 5% to 95%. To the right how much the center varies "
-        f"within a class, a point a class. {scope}."
+        f"of the objects, whiskers reach from 5% to 95%. {scope}."
     )
     median = found.iloc[1:].median()
     sentence = (
@@ -253,11 +253,21 @@ def _of_boxes(source: str, boxes: pd.DataFrame) -> Block:
         f"class its center varies by {median['std_center_x']:.2f} of the width and "
         f"{median['std_center_y']:.2f} of the height (standard deviation)."
     )
-    picture = Picture(
-        "foreground",
-        f"Box plots, and points. {sentence}",
-        charts.foreground,
-        (boxes, found, scope),
-        caption=caption,
-    )
-    return Block("Where the object is", [sentence], [picture], {"Foreground": table})
+    classes = found.iloc[1:].rename_axis("class").reset_index()
+    pictures = [
+        Picture(
+            "foreground",
+            f"Box plots. {sentence}",
+            charts.foreground,
+            charts.foreground_frame(boxes),
+            caption,
+        ),
+        Picture(
+            "foreground_centers",
+            f"Points. {sentence}",
+            charts.centers,
+            classes[["class", "std_center_x", "std_center_y"]],
+            f"How much the center of the objects varies within a class, a point a class. {scope}.",
+        ),
+    ]
+    return Block("Where the object is", [sentence], pictures, {"Foreground": table})

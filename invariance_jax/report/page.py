@@ -1,28 +1,36 @@
 """The page and its figures: from results to files."""
 
-import base64
+import functools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import altair as alt
 import jinja2
 import markupsafe
 import numpy as np
-import xarray as xr
+import pandas as pd
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 import invariance_jax
 from invariance_jax.files import atomic_path, write_text
-from invariance_jax.report import answers, charts, examples, style, summaries, tables
-from invariance_jax.report.load import Results, Run
-from invariance_jax.report.rows import file_name, words
+from invariance_jax.report import (
+    answers,
+    charts,
+    examples,
+    frames,
+    intervals,
+    style,
+    summaries,
+    tables,
+    vega,
+)
+from invariance_jax.report.load import Results
+from invariance_jax.report.rows import file_name
 
 _FOLDER = pathlib.Path(__file__).parent
-BOX_TRANSFORMS = ("translate_x", "rotate", "scale_zoom_in", "increase_brightness")
-# A figure 11 inches wide then fills the page, and its text is as large as the page's.
-_CSS_PIXELS_PER_INCH = 106
+_KINDS: tuple[vega.Kind, ...] = ("svg", "pdf", "png")
 
 
 class Picture(NamedTuple):
@@ -31,18 +39,18 @@ class Picture(NamedTuple):
     Attributes:
         name: File name without ending; letters, digits, `_` and `-` only.
         alternative: What it shows, for those who cannot see it: the main values.
-        draw: Draws it from the data, wide for pages and papers, or narrow for phones.
-        data: What `draw` takes.
-        model: The model that it is about, if it is about one.
+        draw: Describes the chart, from its rows and the layout.
+        frame: Its rows.
         caption: What stands below it; empty where the page has that.
+        by_model: Whether files for papers show one model each.
     """
 
     name: str
     alternative: str
-    draw: Callable[..., Figure]
-    data: tuple[Any, ...]
-    model: str = ""
+    draw: Callable[[pd.DataFrame, vega.Layout], alt.TopLevelMixin]
+    frame: pd.DataFrame
     caption: str = ""
+    by_model: bool = False
 
 
 class Block(NamedTuple):
@@ -53,12 +61,14 @@ class Block(NamedTuple):
         sentences: What it says.
         pictures: Its figures.
         tables: By what stands above each.
+        images: Pictures of images, by what stands below each.
     """
 
     title: str
     sentences: Sequence[str]
     pictures: Sequence[Picture]
     tables: Mapping[str, tables.Table]
+    images: Mapping[str, examples.Sheet] = MappingProxyType({})
 
 
 def write(
@@ -71,8 +81,9 @@ def write(
     widths: charts.Trajectories | None = None,
     notes: Sequence[str] = (),
     command: str = "",
+    figures: bool = True,
 ) -> pathlib.Path:
-    """Writes `report.html`, which needs no other file, and its figures as PNG and PDF.
+    """Writes `report.html`, which needs no other file, and its figures as SVG, PDF and PNG.
 
     Args:
         results: From `load.read`.
@@ -84,6 +95,7 @@ def write(
         widths: Metrics of runs whose augmentation was learned, by run.
         notes: What is missing, for the page to say, beside the files that could not be read.
         command: The command line that makes the page, printed on it.
+        figures: Whether to write the figures too.
 
     Returns:
         The path of the page.
@@ -91,119 +103,146 @@ def write(
     Raises:
         UserError: Something is wrong with the example.
     """
-    if example is not None:
-        examples.check(example)
+    sheet = None if example is None else examples.sheet(example)
     output = pathlib.Path(output_dir)
-    with style.settings():
-        of_blocks = [picture for block in (*classes, *factors) for picture in block.pictures]
-        every = [*pictures(results, example, widths or {}), *of_blocks]
-        drawn = [_drawn(picture, output / "figures") for picture in every]
+    of_blocks = [picture for block in (*classes, *factors) for picture in block.pictures]
+    every = [*pictures(results, widths or {}), *of_blocks]
     path, missing = output / "report.html", [*results.problems, *notes]
     said = {"classes": classes, "factors": factors, "problems": missing, "command": command}
-    write_text(path, _render(results, drawn, **said))
+    text = _render(results, every, sheet=sheet, **said)
+    for picture in every if figures else ():
+        save(picture, output / "figures")
+    write_text(path, text)
     return path
 
 
+def save(picture: Picture, folder: pathlib.Path) -> None:
+    """Writes a figure for papers, and its rows as CSV.
+
+    Args:
+        picture: The figure.
+        folder: Where.
+    """
+    parts = {picture.name: picture.frame}
+    if picture.by_model:
+        models = picture.frame["model"].unique()
+        parts = {
+            f"{picture.name}_{file_name(model)}": picture.frame[picture.frame["model"] == model]
+            for model in models
+        }
+    for name, frame in parts.items():
+        chart = picture.draw(frame, "paper")
+        files = {kind: vega.save(chart, frame, kind) for kind in _KINDS}
+        files["csv"] = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+        for ending, content in files.items():
+            with atomic_path(folder / f"{name}.{ending}") as temporary:
+                temporary.write_bytes(content)
+
+
 def pictures(
-    results: Results,
-    example: Float[np.ndarray, "..."] | None,
-    widths: charts.Trajectories = MappingProxyType({}),
+    results: Results, widths: charts.Trajectories = MappingProxyType({})
 ) -> Iterator[Picture]:
     """Lists the figures that the results allow.
 
     Args:
         results: From `load.read`.
-        example: One image under all transforms, float in [0, 1], or None.
         widths: Metrics of runs whose augmentation was learned, by run.
 
     Yields:
         The pictures, in the order of the page, not drawn yet.
     """
     colours = style.colours(each.row for each in (*results.runs, *results.accuracy))
-    if results.runs:
-        yield from _of_invariance(results.runs, colours)
-    if example is not None:
-        what = "Grid of one image under every transform and magnitude."
-        yield Picture("examples", what, examples.draw, (example,))
-    if results.accuracy:
-        top1 = summaries.accuracy(results.accuracy)
-        what = f"Bars: {_listed(top1['mean'], '{:.1%}')}"
-        yield Picture("accuracy", what, charts.accuracy, (top1, colours))
+    coloured = {"colours": colours}
+    runs, draw = results.runs, functools.partial
+    invariance = intervals.invariance(runs) if runs else None
+    accuracy = intervals.accuracy(results.accuracy) if results.accuracy else None
+    if invariance:
+        parts = frames.by_part(invariance)
+        if len(parts):
+            yield Picture("sources", f"Symbols. {_verdicts(parts)}", charts.by_part, parts)
+    if invariance and accuracy:
+        both = frames.accuracy_and_invariance(accuracy, invariance)
+        if len(both):
+            what = f"Points. Top-1: {_listed(both, 'top1', '{:.1%}')}"
+            yield Picture(
+                "accuracy_and_invariance",
+                what,
+                draw(charts.accuracy_and_invariance, **coloured),
+                both,
+            )
+    if accuracy:
+        table = frames.ablation(accuracy)
+        what = f"Bars: {_listed(table, 'top1', '{:.1%}')}"
+        yield Picture("accuracy", what, draw(charts.accuracy, **coloured), table)
+    if runs:
+        table = frames.invariance(runs)
+        lowest, highest = (
+            table.loc[place] for place in (table["value"].idxmin(), table["value"].idxmax())
+        )
+        what = f"Heat map. Lowest: {_cell(lowest)}. Highest: {_cell(highest)}."
+        yield Picture("heat_map", what, charts.heat, table)
+        cells = frames.cells(runs)
+        means = table.groupby("row", sort=False)["value"].mean().reset_index()
+        what = f"Mean over transforms and magnitudes 3 to 7: {_listed(means, 'value', '{:z.2f}')}"
+        for name, chart in (
+            ("by_magnitude", charts.by_magnitude),
+            ("boxes_by_magnitude", charts.boxes),
+        ):
+            yield Picture(name, what, draw(chart, **coloured), cells, by_model=True)
+        gap = frames.gap(runs)
+        if len(gap):
+            means = gap.groupby("row", sort=False)["value"].mean().reset_index()
+            what = f"Bars. Mean gap over the transforms: {_listed(means, 'value', '{:+z.2f}')}"
+            yield Picture("invariance_gap", what, draw(charts.gap, **coloured), gap)
+        small = frames.small_translations(runs)
+        what = f"Box plots. Medians: {_listed(small, 'median', '{:z.2f}')}"
+        yield Picture(
+            "small_translations", what, draw(charts.small_translations, **coloured), small
+        )
+        under = frames.under_transforms(runs)
+        if len(under):
+            strongest = under[under["magnitude"] == under["magnitude"].max()]
+            means = strongest.groupby("row", sort=False)["top1"].mean().reset_index()
+            what = f"Lines. At the strongest magnitude: {_listed(means, 'top1', '{:.1%}')}"
+            yield Picture(
+                "under_transforms",
+                what,
+                draw(charts.under_transforms, **coloured),
+                under,
+                by_model=True,
+            )
     if widths:
-        what = f"Lines. At the end: {_last(widths)}"
-        yield Picture("widths", what, charts.widths, (widths,))
+        table = charts.width_frame(widths)
+        last = table.groupby(["run", "generator"], sort=False)["value"].last()
+        ends = "; ".join(f"{run}, {name} {value:.3g}" for (run, name), value in last.items())
+        yield Picture("widths", f"Lines. At the end: {ends}.", charts.widths, table)
 
 
-def _of_invariance(runs: Sequence[Run], colours: charts.Colours) -> Iterator[Picture]:
-    table = summaries.invariance(runs)
-    lowest, highest = _cell(table["mean"], np.argmin), _cell(table["mean"], np.argmax)
-    what = f"Heat map. Lowest: {lowest}. Highest: {highest}."
-    yield Picture("sources", what, charts.sources, (table,))
-    gap = summaries.invariance_gap(runs)
-    if gap.sizes["row"]:
-        means = _listed(gap["mean"].mean("transform"), "{:+z.2f}")
-        what = f"Bars. Mean gap over the transforms: {means}"
-        yield Picture("invariance_gap", what, charts.invariance_gap, (gap, colours))
-    by_run = summaries.small_translation_by_image(runs)
-    small, medians = summaries.over_seeds(by_run), summaries.over_seeds(by_run.median("image"))
-    what = f"Box plots. Medians: {_listed(medians['mean'], '{:z.2f}')}"
-    yield Picture("small_translations", what, charts.small_translations, (small, medians, colours))
-    # The quartiles of the lines are among the quantiles of the boxes.
-    bands = summaries.over_seeds(summaries.quantiles(runs, charts.LEVELS))
-    for model in dict.fromkeys(bands["model"].values.tolist()):
-        rows = np.flatnonzero(bands["model"] == model)
-        means = _listed(table["mean"].isel(row=rows).mean("transform"), "{:z.2f}")
-        what = f"Lines for 13 transforms. Mean over transforms and magnitudes 3 to 7: {means}"
-        name = f"by_magnitude_{file_name(model)}"
-        yield Picture(name, what, charts.by_magnitude, (bands.isel(row=rows), colours), model)
-    names = ", ".join(map(words, BOX_TRANSFORMS))
-    what = f"Box plots by magnitude for {names}; medians are those of the figures by magnitude."
-    drawn = (bands, BOX_TRANSFORMS, colours)
-    yield Picture("boxes_by_magnitude", what, charts.boxes_by_magnitude, drawn)
+def _verdicts(parts: pd.DataFrame) -> str:
+    together = parts[parts["transform"] == frames.ALL]
+    lines = zip(together["source"], together["change"], together["verdict"], strict=True)
+    return "; ".join(f"{name} {change:+z.2f} ({verdict})" for name, change, verdict in lines) + "."
 
 
-def _listed(values: xr.DataArray, form: str) -> str:
-    pairs = zip(values["row"].values.tolist(), values.values, strict=True)
+def _listed(frame: pd.DataFrame, column: str, form: str) -> str:
+    pairs = zip(frame["row"], frame[column], strict=True)
     return "; ".join(f"{label} {form.format(value)}" for label, value in pairs) + "."
 
 
-def _last(widths: charts.Trajectories) -> str:
-    """The last widths of every run, in words."""
-    ends = [
-        f"{run}, {words(name.removeprefix(charts.WIDTH))} {rows[-1][name]:.3g}"
-        for run, rows in widths.items()
-        for name in charts.width_names({run: rows})
-    ]
-    return "; ".join(ends) + "."
+def _cell(line: pd.Series) -> str:
+    return f"{line['row']} under {line['transform']}, {line['value']:z.2f}"
 
 
-def _cell(values: xr.DataArray, place: Callable[[np.ndarray], np.intp]) -> str:
-    """An extreme value, and where it stands."""
-    row, column = np.unravel_index(place(values.values), values.shape)
-    cell = values[row, column]
-    name = words(cell["transform"].item())
-    return f"{cell['row'].item()} under {name}, {cell.item():z.2f}"
+def _shown(picture: Picture, names: Mapping[int, str]) -> dict[str, Any]:
+    """What the page's script draws from."""
+    layouts: tuple[vega.Layout, ...] = ("page", "phone")
+    specs = {layout: vega.to_spec(picture.draw(picture.frame, layout)) for layout in layouts}
+    return specs | {"data": names[id(picture.frame)]}
 
 
-def _drawn(picture: Picture, folder: pathlib.Path) -> dict[str, Any]:
-    """Writes a figure, and says what the page shows of it."""
-    figure = picture.draw(*picture.data, narrow=False)
-    png = style.save(figure, "png")
-    figure.set_layout_engine(None)  # it is laid out now, and to do so again takes long
-    for ending, content in (("png", png), ("pdf", style.save(figure, "pdf"))):
-        with atomic_path(folder / f"{picture.name}.{ending}") as temporary:
-            temporary.write_bytes(content)
-    narrow = style.save(picture.draw(*picture.data, narrow=True), "png")
-    width = round(figure.get_figwidth() * _CSS_PIXELS_PER_INCH)
-    shown = {"wide": _data_uri(png), "narrow": _data_uri(narrow), "width": width}
-    return picture._asdict() | shown
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _render(results: Results, drawn: Sequence[dict[str, Any]], **said: Any) -> str:
+def _render(
+    results: Results, every: Sequence[Picture], *, sheet: examples.Sheet | None, **said: Any
+) -> str:
     """Fills the template, which asks for what it shows."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
@@ -211,12 +250,30 @@ def _render(results: Results, drawn: Sequence[dict[str, Any]], **said: Any) -> s
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
+    # Charts of one table share it.
+    names: dict[int, str] = {}
+    for picture in every:
+        names.setdefault(id(picture.frame), picture.name)
+    datasets = {names[id(picture.frame)]: vega.rows(picture.frame) for picture in every}
+    themes = {
+        "light": vega.config(),
+        "dark": vega.config(ink="#e6e9ed", soft="#a5adb7", line="#3c444d"),
+    }
     modules = {"answers": answers, "summaries": summaries, "tables": tables}
+    scripts = {
+        "bundle": markupsafe.Markup(vega.bundle().replace("</script", "<\\/script")),
+        "script": markupsafe.Markup((_FOLDER / "page.js").read_text(encoding="utf-8")),
+    }
     return environment.get_template("page.html").render(
         css=markupsafe.Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         version=invariance_jax.__version__,
         results=results,
-        pictures={picture["name"]: picture for picture in drawn},
+        pictures={picture.name: picture for picture in every},
+        specs={picture.name: _shown(picture, names) for picture in every},
+        datasets=datasets,
+        themes=themes,
+        sheet=sheet,
+        **scripts,
         **modules,
         **said,
     )

@@ -105,12 +105,15 @@ class Row:
         model: The architecture, in the shortest form that no other one of the report has.
         training: "untrained", the file of the weights, or the augmentation; then what else tells
             it apart, as in "none, 25% of data, lr 0.1".
+        details: The last part of `training`, without what it was augmented by: "25% of data, lr
+            0.1"; empty where nothing else tells it apart.
         network: The first of the networks.
         fields: Those in which the networks of the report differ, as far as this one has them.
     """
 
     model: str
     training: str
+    details: str = ""
     network: Network = dataclasses.field(compare=False)
     fields: Mapping[str, Any] = dataclasses.field(compare=False)
 
@@ -118,6 +121,11 @@ class Row:
     def label(self) -> str:
         """The row's name in tables; no two rows share one."""
         return f"{self.model}, {self.training}"
+
+    @property
+    def head(self) -> str:
+        """`training` without `details`: the augmentation, "untrained", or the file of weights."""
+        return self.training.removesuffix(f", {self.details}") if self.details else self.training
 
     @property
     def augmentation(self) -> tuple[str, ...]:
@@ -195,7 +203,11 @@ def tell_apart(networks: Iterable[Network]) -> dict[Hashable, Row]:
         labels = [row.label for row in found.values()]
         for key, row in found.items():
             if labels.count(row.label) > 1 and (text := detail(row.network)):
-                found[key] = dataclasses.replace(row, training=f"{row.training} ({text})")
+                details = f"{row.details} ({text})".strip()
+                training = f"{row.head}, {details}" if row.details else f"{row.head} {details}"
+                found[key] = dataclasses.replace(
+                    row, training=training, details=row.details and details
+                )
     return found
 
 
@@ -296,7 +308,11 @@ def _row(each: Network, every: Sequence[Network], texts: Mapping[str, Mapping[An
         and (path in _DATA or len(_values(alike, path)) > 1)
     ]
     return Row(
-        model=told[MODEL], training=", ".join((head, *extras)), network=each, fields=differing
+        model=told[MODEL],
+        training=", ".join((head, *extras)),
+        details=", ".join(extras),
+        network=each,
+        fields=differing,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from invariance_jax.report import summaries
@@ -78,6 +79,34 @@ def accuracy(entries: Sequence[Accuracy]) -> Table:
         known = [(x, math.isnan(x)) for x in 100 * table["top5"].values]
         columns["top-5 %"] = ["-" if missing else f"{x:.1f}" for x, missing in known]
     return Table(columns)
+
+
+def ablation(frame: pd.DataFrame) -> Table:
+    """Accuracy of every row with what its augmentation gained.
+
+    Args:
+        frame: From `frames.ablation`.
+
+    Returns:
+        The table; columns without a number are left out.
+    """
+    columns = {name: frame[name].astype(str).tolist() for name in ("model", "training", "seeds")}
+    columns["top-1 %"] = _intervals(100 * frame[["top1", "low", "high"]], "{:z.1f}")
+    for name, title, form in (
+        ("gain", "gain over none, points", "{:+z.1f}"),
+        ("share", "of the gain of random resized crop, %", "{:z.0f}"),
+    ):
+        cells = _intervals(100 * frame[[name, f"{name}_low", f"{name}_high"]], form)
+        if any(cell != "-" for cell in cells):
+            columns[title] = cells
+    return Table(columns)
+
+
+def _intervals(values: pd.DataFrame, form: str) -> list[str]:
+    """Numbers with the ends of their intervals: `34.2 (31.0 to 37.1)`."""
+    lines = values.itertuples(index=False)
+    both = f"{form} ({form} to {form})"
+    return ["-" if math.isnan(line[0]) else both.format(*line) for line in lines]
 
 
 def invariance(table: xr.Dataset) -> Table:

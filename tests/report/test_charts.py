@@ -1,38 +1,61 @@
-"""Figures draw the tables' values, wide and narrow, with one colour for a training everywhere."""
+"""Charts draw the tables' values in every layout, with one colour for a training everywhere."""
 
-import importlib.util
-import os
-import subprocess
-import sys
+import base64
+import io
+import json
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
+from PIL import Image
 
 from invariance_jax import data
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
-from invariance_jax.report import charts, examples, load, style, summaries
+from invariance_jax.report import charts, examples, frames, load, page, style, vega
 from invariance_jax.report.rows import Network, Row
 from invariance_jax.transforms import TRANSFORMS
 
-
-@pytest.fixture(scope="module")
-def results(study):
-    return load.read([study.path])
+LAYOUTS = ("page", "phone", "paper")
 
 
 @pytest.fixture(scope="module")
-def colours(results):
-    return style.colours(run.row for run in results.runs)
+def pictures(study):
+    widths = {
+        "a": [{"step": step, "width/rotate": 10.0 * step} for step in range(3)],
+        "b": [{"step": 0, "loss": 1.0}, {"step": 2, "width/rotate": 5.0, "width/scale": 0.3}],
+    }
+    found = page.pictures(load.read([study.path]), widths)
+    return {picture.name: picture for picture in found}
 
 
-def _row(training, model="a"):
+def _row(training, model="a", details=""):
     kind = "untrained" if training == "untrained" else "trained"
     fields = {} if kind == "untrained" else {"augment": (training,)}
     network = Network(kind=kind, fields=fields, seed=0, parameters="", path=None)
-    return Row(model=model, training=training, network=network, fields={})
+    full = f"{training}, {details}" if details else training
+    return Row(model=model, training=full, details=details, network=network, fields={})
+
+
+def marks(spec):
+    """All parts of a chart that draw, with what they inherit from those around them."""
+    found = []
+
+    def walk(part, inherited):
+        encoding = inherited | part.get("encoding", {})
+        if "mark" in part:
+            mark = part["mark"]
+            name = mark if isinstance(mark, str) else mark["type"]
+            found.append({"mark": name, "encoding": encoding, "part": part})
+        for kind in ("layer", "vconcat", "hconcat", "concat"):
+            for each in part.get(kind, ()):
+                walk(each, encoding)
+        if isinstance(part.get("spec"), dict):
+            walk(part["spec"], encoding)
+
+    walk(spec, {})
+    return found
 
 
 def test_colours_do_not_depend_on_what_else_is_shown():
@@ -43,145 +66,160 @@ def test_colours_do_not_depend_on_what_else_is_shown():
     assert len(set(many.values())) == len(names)
     red, green, blue = (many["untrained"][i : i + 2] for i in (1, 3, 5))
     assert red == green == blue
+    # Less data has the same colour: a dash tells it apart.
+    assert style.colours([_row("none", details="25% of data"), _row("none")]) == {
+        "none": few["none"]
+    }
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_chart_draws_columns_that_its_table_has(pictures, layout):
+    assert len(pictures) == 9
+    for name, picture in pictures.items():
+        spec = vega.to_spec(picture.draw(picture.frame, layout))
+        drawn = marks(spec)
+        assert drawn, name
+        made = {"left", "right"}
+        for each in drawn:
+            for channel, said in each["encoding"].items():
+                for one in said if isinstance(said, list) else [said]:
+                    if "field" in one:
+                        assert one["field"] in {*picture.frame, *made}, (name, channel)
+                        assert channel.endswith("2") or "type" in one, (name, channel)
 
 
 @pytest.mark.parametrize(
-    ("colour", "ink"), [((0, 0, 0), "white"), ((1, 1, 0), "black"), ((0.5, 0.5, 0.5), "black")]
+    ("name", "mark", "fields"),
+    [
+        ("sources", "point", {"color": "verdict", "shape": "verdict", "x": "transform"}),
+        ("sources", "text", {"text": "change"}),
+        ("accuracy_and_invariance", "point", {"x": "invariance", "y": "top1", "shape": "model"}),
+        ("accuracy", "bar", {"x": "top1", "y": "training", "color": "augmentation"}),
+        ("accuracy", "rule", {"x": "low", "x2": "high"}),
+        ("heat_map", "rect", {"color": "value", "x": "transform", "y": "training"}),
+        ("heat_map", "text", {"text": "value"}),
+        ("by_magnitude", "line", {"x": "magnitude", "y": "median", "color": "augmentation"}),
+        ("by_magnitude", "area", {"y": "q25", "y2": "q75"}),
+        ("boxes_by_magnitude", "rule", {"y": "q05", "y2": "q95"}),
+        ("boxes_by_magnitude", "bar", {"y": "q25", "y2": "q75"}),
+        ("boxes_by_magnitude", "tick", {"y": "median"}),
+        ("invariance_gap", "bar", {"x": "value", "y": "transform"}),
+        ("small_translations", "bar", {"x": "q25", "x2": "q75"}),
+        ("small_translations", "tick", {"x": "median"}),
+        ("widths", "line", {"x": "step", "y": "value", "color": "run"}),
+    ],
 )
-def test_ink_contrasts_with_its_background(colour, ink):
-    assert style.readable_on(colour) == ink
-
-
-@pytest.mark.parametrize("narrow", [False, True])
-def test_widths_are_lines_by_run_in_panels_by_generator(narrow):
-    turned = [{"step": step, "width/rotate": 10.0 * step} for step in range(3)]
-    both = [{"step": 0, "loss": 1.0}, {"step": 2, "width/rotate": 5.0, "width/scale": 0.3}]
-    figure = charts.widths({"a": turned, "b": both}, narrow=narrow)
-    rotate, scale = figure.axes
-    assert [panel.get_ylabel() for panel in figure.axes] == ["degrees", "smallest side fraction"]
-    lines = [line.get_xydata().tolist() for line in rotate.get_lines()]
-    assert lines == [[[0, 0], [1, 10], [2, 20]], [[2, 5]]]
-    (line,) = scale.get_lines()
-    assert line.get_color() == rotate.get_lines()[1].get_color()
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
-
-
-@pytest.mark.parametrize(("narrow", "across"), [(False, 5), (True, 2)])
-def test_lines_show_medians_and_interquartile_bands(results, colours, narrow, across):
-    runs = [run for run in results.runs if run.row.model == "vit_mu8"]
-    bands = summaries.over_seeds(summaries.quantiles(runs, charts.LEVELS))
-    figure = charts.by_magnitude(bands, colours, narrow=narrow)
-    panels = [panel for panel in figure.axes if panel.get_title(loc="left")]
-    names = ["shear x", "shear y", "translate x"]
-    assert [panel.get_title(loc="left") for panel in panels[:3]] == names
-    assert len(panels) == 13
-    assert panels[0].get_subplotspec().get_gridspec().ncols == across
-    curves = {line.get_label(): line for line in panels[2].lines if line.get_label()[0] != "_"}
-    assert list(curves) == ["untrained", "none", "translate"]
-    middle = bands["mean"].sel(row="vit_mu8, none", transform="translate_x")
-    np.testing.assert_array_equal(curves["none"].get_ydata(), middle.sel(quantile=0.5))
-    band = panels[2].collections[1].get_paths()[0].vertices[:, 1]
-    assert band.min() == middle.sel(quantile=0.25).min()
-    assert band.max() == middle.sel(quantile=0.75).max()
-    assert to_hex(curves["none"].get_color()) == colours["none"].lower()
-    # Nothing that is drawn lies below 0 here.
-    assert panels[2].get_ylim() == (-0.05, 1.05)
-    assert panels[2].get_xlabel() == "pixels of 224"
-    assert [label.get_text() for label in panels[2].get_xticklabels()] == ["0", "75", "149", "224"]
-    # Magnitudes of both signs are sorted by size, and the axis says so.
-    assert panels[4].get_xlabel() == "degrees, sorted by size"
-    assert "−54" in [label.get_text() for label in panels[4].get_xticklabels()]  # noqa: RUF001
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.texts] == list(curves)
-    assert legend.get_title().get_text() == "vit_mu8"
-
-
-@pytest.mark.parametrize("narrow", [False, True])
-def test_heat_map_colours_and_writes_every_value(results, narrow):
-    table = summaries.invariance(results.runs)
-    panels = [panel for panel in charts.sources(table, narrow=narrow).axes if panel.texts]
-    for panel, model in zip(panels, ("resnet8", "vit_mu8"), strict=True):
-        coloured = panel.images[0].get_array()
-        expected = table["mean"].values[table["model"].values == model]
-        np.testing.assert_allclose(coloured, expected.T if narrow else expected)
-        for text in panel.texts:
-            column, line = text.get_position()
-            value = float(text.get_text().replace("\N{MINUS SIGN}", "-"))
-            assert value == pytest.approx(coloured[line, column], abs=5.1e-3)
-        assert len(panel.texts) == 3 * 13
-        assert panel.get_ylabel() == model
-        labels = panel.get_xticklabels() if narrow else panel.get_yticklabels()
-        assert [label.get_text() for label in labels] == ["untrained", "none", "translate"]
-
-
-@pytest.mark.parametrize("narrow", [False, True])
-def test_bars_are_as_long_as_the_gap(results, colours, narrow):
-    gap = summaries.invariance_gap(results.runs)
-    figure = charts.invariance_gap(gap, colours, narrow=narrow)
-    resnet, vit = figure.axes
-    assert (resnet.get_position().x0 == vit.get_position().x0) == narrow
-    assert resnet.get_xlim() == vit.get_xlim()
-    for panel, model in ((resnet, "resnet8"), (vit, "vit_mu8")):
-        for container, training in zip(panel.containers[::2], ("none", "translate"), strict=True):
-            long = [bar.get_width() for bar in container]
-            np.testing.assert_allclose(long, gap["mean"].sel(row=f"{model}, {training}"))
-            assert to_hex(container[0].get_facecolor()) == colours[training].lower()
-
-
-@pytest.mark.parametrize("narrow", [False, True])
-def test_accuracy_bars_are_in_percent(results, colours, narrow):
-    table = summaries.accuracy(results.accuracy)
-    (panel,) = charts.accuracy(table, colours, narrow=narrow).axes
-    long = [bar.get_width() for bar in panel.containers[0]]
-    np.testing.assert_allclose(long, [10, 80, 90, 10, 70, 80])
-    assert {"10.0", "80.0", "resnet8", "vit_mu8"} <= {text.get_text() for text in panel.texts}
-    assert panel.get_xlabel() == "top-1 accuracy (%)"
-    assert to_hex(panel.patches[1].get_facecolor()) == colours["none"].lower()
-
-
-@pytest.mark.parametrize("narrow", [False, True])
-def test_boxes_of_small_translations_are_over_images(results, colours, narrow):
-    by_run = summaries.small_translation_by_image(results.runs)
-    by_image, medians = summaries.over_seeds(by_run), summaries.over_seeds(by_run.median("image"))
-    (panel,) = charts.small_translations(by_image, medians, colours, narrow=narrow).axes
-    expected = np.quantile(by_run.values, [0.25, 0.75], axis=1).T
-    boxes = [patch.get_path().vertices[:, 0] for patch in panel.patches]
-    np.testing.assert_allclose([(box.min(), box.max()) for box in boxes], expected)
-    assert "0.72" in [text.get_text() for text in panel.texts]
-
-
-@pytest.mark.parametrize(
-    ("narrow", "across", "magnitudes"), [(False, 2, range(10)), (True, 1, (1, 3, 5, 7, 9))]
-)
-def test_boxes_by_magnitude_draw_one_box_a_row(results, colours, narrow, across, magnitudes):
-    table = summaries.over_seeds(summaries.quantiles(results.runs, charts.LEVELS))
-    figure = charts.boxes_by_magnitude(table, ("rotate", "solarize"), colours, narrow=narrow)
-    assert [panel.get_title(loc="left") for panel in figure.axes] == [
-        f"{transform}, {model}"
-        for transform in ("rotate", "solarize")
-        for model in ("resnet8", "vit_mu8")
+def test_marks_show_what_the_caption_says(pictures, name, mark, fields):
+    picture = pictures[name]
+    drawn = [
+        m for m in marks(vega.to_spec(picture.draw(picture.frame, "page"))) if m["mark"] == mark
     ]
-    assert figure.axes[0].get_subplotspec().get_gridspec().ncols == across
-    for panel, model in zip(figure.axes, ("resnet8", "vit_mu8") * 2, strict=True):
-        assert len(panel.patches) == 3 * len(magnitudes)
-        low, high = panel.get_xlim()
-        # The boxes of the second row (none) begin at the lower quartile, each at its magnitude.
-        for patch, magnitude in zip(panel.patches[len(magnitudes) :], magnitudes, strict=False):
-            x, y = patch.get_path().vertices.T
-            assert x.mean() == pytest.approx(magnitude, abs=0.1)
-            assert low < x.min() and x.max() < high
-            quartile = table["mean"].sel(row=f"{model}, none", transform="rotate", quantile=0.25)
-            if panel.get_title(loc="left").startswith("rotate"):
-                assert y.min() == quartile.isel(magnitude=magnitude)
+    assert any(
+        all(
+            each["encoding"].get(channel, {}).get("field") == field
+            for channel, field in fields.items()
+        )
+        for each in drawn
+    )
 
 
-@pytest.mark.parametrize(("narrow", "magnitudes"), [(False, range(10)), (True, (0, 2, 4, 6, 9))])
-def test_examples_show_the_images_in_order(narrow, magnitudes):
-    images = np.random.default_rng(0).random((13, 10, 4, 4, 3))
-    (panel,) = examples.draw(images, narrow=narrow).axes
-    expected = [images[row, column] for row in range(13) for column in magnitudes]
-    np.testing.assert_array_equal([each.get_array() for each in panel.images], expected)
-    assert {"translate x", "degrees", "224"} <= {text.get_text() for text in panel.texts}
+def test_phones_turn_what_is_wide(pictures):
+    picture = pictures["heat_map"]
+    wide, narrow = (
+        marks(vega.to_spec(picture.draw(picture.frame, layout)))[0] for layout in ("page", "phone")
+    )
+    assert wide["encoding"]["x"]["field"] == narrow["encoding"]["y"]["field"] == "transform"
+    assert wide["encoding"]["y"]["field"] == narrow["encoding"]["x"]["field"] == "training"
+
+
+def test_a_page_lets_choose_what_paper_shows_side_by_side(pictures):
+    for name in ("by_magnitude", "boxes_by_magnitude"):
+        picture = pictures[name]
+        page_spec, paper = (
+            vega.to_spec(picture.draw(picture.frame, layout)) for layout in ("page", "paper")
+        )
+        bound = [
+            p["bind"]["options"] for p in page_spec["params"] if isinstance(p.get("bind"), dict)
+        ]
+        assert sorted(map(len, bound)) == [2, 13] and ["resnet8", "vit_mu8"] in bound
+        isolated = [p for p in page_spec["params"] if p.get("bind") == "legend"]
+        assert isolated[0]["select"]["fields"] == ["augmentation"]
+        assert "params" not in paper and paper["facet"]["field"] == "transform"
+
+
+def test_what_else_differs_is_a_dash():
+    frame = pd.DataFrame(
+        {
+            "row": ["a", "b"],
+            "model": "m",
+            "training": ["none", "none, 25% of data"],
+            "augmentation": "none",
+            "details": ["", "25% of data"],
+            "transform": "rotate",
+            "magnitude": 1,
+            "value": 2.0,
+            "unit": "degrees",
+            **dict.fromkeys(frames.QUANTILES, 0.5),
+        }
+    )
+    spec = vega.to_spec(charts.by_magnitude(frame, "page", colours={"none": "#000000"}))
+    (line,) = [each for each in marks(spec) if each["mark"] == "line"]
+    dash = line["encoding"]["strokeDash"]
+    assert dash["field"] == "details" and dash["scale"]["domain"] == ["", "25% of data"]
+    assert len(set(map(tuple, dash["scale"]["range"]))) == 2
+    alone = vega.to_spec(charts.by_magnitude(frame[:1], "page", colours={"none": "#000000"}))
+    (line,) = [each for each in marks(alone) if each["mark"] == "line"]
+    assert "field" not in line["encoding"]["strokeDash"]
+
+
+def test_files_are_the_same_each_time_and_hold_the_values(pictures):
+    picture = pictures["accuracy"]
+    chart = picture.draw(picture.frame, "paper")
+    svg, pdf, png = (vega.save(chart, picture.frame, kind) for kind in ("svg", "pdf", "png"))
+    assert svg == vega.save(chart, picture.frame, "svg") and svg.startswith(b"<svg")
+    assert pdf.startswith(b"%PDF") and b"CreationDate" not in pdf
+    assert png == vega.save(chart, picture.frame, "png")
+    assert Image.open(io.BytesIO(png)).size[0] > 800
+    text = svg.decode()
+    assert "random" not in text and "translate" in text and "vit_mu8" in text
+    assert style.colours([_row("translate")])["translate"].lower() in text.lower()
+
+
+def test_rows_of_a_table_are_short_and_plain():
+    frame = pd.DataFrame(
+        {"a": [0.123456, np.nan, 2.0], "b": ["x", "y", "</script>"], "c": [1, 2, 3]}
+    )
+    found = vega.rows(frame)
+    assert found == {"a": [0.1235, None, 2], "b": ["x", "y", "</script>"], "c": [1, 2, 3]}
+    assert json.loads(json.dumps(found)) == found and isinstance(found["a"][2], int)
+
+
+def test_learned_widths_are_in_units_people_know(pictures):
+    frame = pictures["widths"].frame
+    assert frame["generator"].tolist() == ["rotate"] * 4 + ["scale"]
+    assert frame["unit"].tolist() == ["degrees"] * 4 + ["smallest side fraction"]
+    assert frame["value"].tolist() == [0, 10, 20, 5, 0.3]
+    assert "At the end: a, rotate 20; b, rotate 5; b, scale 0.3." in pictures["widths"].alternative
+
+
+def pixels(shown):
+    encoded = re.fullmatch("data:image/webp;base64,(.+)", shown.uri)[1]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+
+
+def test_a_sheet_shows_the_images_in_order():
+    levels = np.arange(130).reshape(13, 10) / 130
+    images = np.broadcast_to(levels[:, :, None, None, None], (13, 10, 8, 8, 3))
+    sheet = examples.sheet(images)
+    assert sheet.titles[4] == "rotate (degrees)" and len(sheet.rows) == 13
+    for line, row in zip(levels, sheet.rows, strict=True):
+        for level, shown in zip(line, row, strict=True):
+            assert abs(pixels(shown).mean() - 255 * level) < 4
+            assert (shown.width, shown.height) == (8, 8)
+    captions = [shown.caption for shown in sheet.rows[2]]
+    assert captions[0] == "0" and captions[-1] == "224"
+    large = examples.shown(np.zeros((200, 100, 3)), "x")
+    assert (large.width, large.height) == (48, 96)
 
 
 @pytest.mark.parametrize(
@@ -221,37 +259,3 @@ def test_real_photos_stay_in_range(real_data):
     assert len(source) == 40
     for position in range(40):
         examples.check(examples.transformed(source[position], config.data))
-
-
-def test_files_are_the_same_each_time_and_settings_are_local():
-    def draw():
-        with style.settings():
-            figure = Figure(figsize=(2, 1))
-            figure.subplots().plot([1, 2])
-            return style.save(figure, "png"), style.save(figure, "pdf")
-
-    assert draw() == draw()
-    assert draw()[0].startswith(b"\x89PNG")
-    assert draw()[1].startswith(b"%PDF")
-    assert b"CreationDate" not in draw()[1]
-
-
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "pdf"])
-def test_what_shows_figures_in_a_notebook_does_not_matter(backend):
-    if backend != "pdf" and importlib.util.find_spec("matplotlib_inline"):
-        pytest.skip("matplotlib_inline is installed here, so that nothing is in the way")
-    script = (
-        "import os, sys\n"
-        "import invariance_jax.report\n"
-        "import matplotlib  # as a chart does, before anything of ours\n"
-        "from invariance_jax.report import style\n"
-        f"assert os.environ.get('MPLBACKEND') == {None if ':' in backend else backend!r}\n"
-        "assert 'matplotlib.pyplot' not in sys.modules\n"
-        "figure = style.Figure(figsize=(1, 1)); figure.subplots()\n"
-        "assert style.save(figure, 'png')[1:4] == b'PNG'\n"
-        "assert 'matplotlib.pyplot' not in sys.modules\n"
-        f"assert {backend!r} != 'pdf' or matplotlib.rcParams['backend'] == 'pdf'\n"
-    )
-    environment = {**os.environ, "MPLBACKEND": backend, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
-    assert done.returncode == 0, done.stderr

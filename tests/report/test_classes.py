@@ -10,7 +10,7 @@ import xarray as xr
 from invariance_jax.__main__ import main
 from invariance_jax.commands import report as command
 from invariance_jax.errors import UserError
-from invariance_jax.report import class_section, classes, load, page, style
+from invariance_jax.report import class_section, classes, load, page, vega
 from invariance_jax.report.rows import standard_of
 from invariance_jax.transforms import TRANSFORMS
 
@@ -193,26 +193,28 @@ def test_without_a_standard_run_there_is_nothing_to_compare(other_folder, capsys
 
 
 def test_the_section_is_on_the_page(folder, tmp_path, monkeypatch):
-    # Drawn here once; the pictures of the page are drawn in its tests.
-    seen = {"wide": "", "narrow": "", "width": 1}
     monkeypatch.setattr(command.examples, "transformed", lambda each, config: None)
-    monkeypatch.setattr(page, "_drawn", lambda picture, folder: picture._asdict() | seen)
+    saved = []
+    monkeypatch.setattr(page, "save", lambda picture, folder: saved.append(picture.name))
     add_invariances(folder, gains())
     changes = {"augment": {"name": "none", "per_class": PER_CLASS}}
     add_invariances(folder, gains("rotate", 0.4, 0.1), **changes)
     found = load.read([folder.path])
     first, second = class_section.blocks(found)
-    with style.settings():
-        figure = class_section.draw_differences(*first.pictures[0].data, narrow=False)
-        (panel,) = figure.axes
-        drawn = np.concatenate([line.get_xydata() for line in panel.lines[:2]])
-        np.testing.assert_allclose(drawn, [[0, 50], [1, 10], [2, -10], [3, -10]], atol=1e-9)
-        figure = class_section.draw_transfer(*second.pictures[0].data, narrow=True)
-        (panel,) = figure.axes
-        assert "0.25" in [text.get_text() for text in panel.texts]
+    drawn = first.pictures[0].frame
+    assert drawn["difference"].tolist() == pytest.approx([50, 10, -10, -10])
+    assert drawn["place"].tolist() == [0, 1, 2, 3] and drawn["class"][0] == "ant"
+    gained = second.pictures[0].frame.set_index(["transform", "which"])
+    assert gained.loc[("rotate", "other"), "transfer"] == pytest.approx(0.25)
+    assert gained.loc[("rotate", "augmented"), "gain"] == pytest.approx(0.4)
+    for picture in (first.pictures[0], second.pictures[0]):
+        for layout in ("page", "phone", "paper"):
+            chart = picture.draw(picture.frame, layout)
+            assert vega.save(chart, picture.frame, "svg").startswith(b"<svg")
     assert main(["report", str(folder.path), f"--output={tmp_path}"]) == 0
     text = (tmp_path / "report.html").read_text()
     assert "<h2>Class by class</h2>" in text and "Transfer of invariance" in text
+    assert {first.pictures[0].name, second.pictures[0].name} <= set(saved)
     assert f'id="{first.pictures[0].name}"' in text and "rotate 0.25 (0.25 to 0.25)" in text
     (folder.path / "per_class.csv").unlink()
     assert main(["report", str(folder.path), f"--output={tmp_path}"]) == 0

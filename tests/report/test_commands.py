@@ -27,12 +27,9 @@ def undrawn(monkeypatch):
 
 def test_report_prints_tables_and_writes_the_page(folder, tmp_path, capsys, monkeypatch):
     # One figure, drawn as for users; the others are drawn in the tests of the page.
-    drawn = page._drawn
-    nothing = {"wide": "", "narrow": "", "width": 1}
+    save = page.save
     monkeypatch.setattr(
-        page,
-        "_drawn",
-        lambda each, to: drawn(each, to) if each.name == "accuracy" else each._asdict() | nothing,
+        page, "save", lambda each, to: save(each, to) if each.name == "accuracy" else None
     )
     folder.add("resnet8", "none")
     folder.add_accuracy("resnet8", "none", 0.5)
@@ -44,9 +41,9 @@ def test_report_prints_tables_and_writes_the_page(folder, tmp_path, capsys, monk
     assert f"report: {tmp_path / 'page' / 'report.html'}" in shown.out and not shown.err
     source = (tmp_path / "page" / "report.html").read_text()
     assert f"invariance-jax report {folder.path} --output={tmp_path / 'page'}" in source
-    assert 'id="examples"' in source
+    assert "<h2>The transforms</h2>" in source
     names = {path.name for path in (tmp_path / "page" / "figures").iterdir()}
-    assert names == {"accuracy.png", "accuracy.pdf"}
+    assert names == {f"accuracy.{ending}" for ending in ("svg", "pdf", "png", "csv")}
 
 
 def test_the_first_image_that_was_measured_is_the_example(folder, undrawn):

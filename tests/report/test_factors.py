@@ -16,7 +16,7 @@ from invariance_jax.evaluation.measurement import MAIN
 from invariance_jax.factors import alignment, foreground, rankings, rows, wordnet
 from invariance_jax.factors.search import SimilaritySearch
 from invariance_jax.report import factor_charts as charts
-from invariance_jax.report import factor_section, factors, load, page
+from invariance_jax.report import factor_section, factors, load, page, vega
 from invariance_jax.transforms import TRANSFORMS
 
 ROWS = ("rotate 3", "rotate 4", "invert 3", "invert 4", "rescale 4", "solarize 5", "contrast 3")
@@ -162,84 +162,96 @@ def test_specificity_and_spread_as_tables():
     assert columns["std center x"] == ["0.118", "0.062"] and columns["objects"] == ["3", "2"]
 
 
-@pytest.mark.parametrize("narrow", [False, True])
-def test_figures_draw_what_was_found(networks, add_search, narrow):
+def test_charts_show_what_was_found(networks, add_search):
     runs = load.read_files(networks).runs
     path = add_search(networks[0], class_names=WNIDS)
     (search,) = factors.read([path], runs)
     assert search.class_names == ["tench", "goldfish", "crane"]
-    statistics, look = search.statistics, {"narrow": narrow}
+    statistics = search.statistics
 
-    panel, *_ = charts.heat(statistics, search.class_names, search.scope, **look).axes
+    heat = charts.heat_frame(statistics, search.class_names)
     table = rankings.distinct(statistics)
     order = rankings.order(table, over_classes=True)[0]
     values = table["proportion_boosted"].values[:, order]
     lines = np.argsort(-values.mean(1), kind="stable")
-    np.testing.assert_array_equal(panel.images[0].get_array(), values[lines])
+    np.testing.assert_array_equal(heat["proportion"], values[lines].ravel())
     names = [search.class_names[line] for line in lines]
-    assert [tick.get_text() for tick in panel.get_yticklabels()] == names
-    rotate = [t for t in panel.get_xticklabels() if t.get_text() == "rotate 3"]
-    assert rotate[0].get_color() == charts._KINDS["geometric"]
+    assert list(dict.fromkeys(heat["class"])) == names
+    assert set(heat.loc[heat["row"] == "rotate 3", "kind"]) == {"geometric"}
+    alike = charts.heat_frame(statistics, ["crane", "goldfish", "crane"])
+    assert set(alike["class"]) == {"crane (0)", "goldfish", "crane (2)"}
 
-    panel, *_ = charts.first_rows(statistics, 5, search.scope, **look).axes
     counts = rankings.counts(statistics, 5)
-    assert [bar.get_width() for bar in panel.patches] == pytest.approx(100 * counts.values / 15)
-    lines = [segment[0][0] for segment in panel.collections[0].get_segments()]
-    assert lines == pytest.approx(100 * counts["expected"].values / 15)
+    first = charts.first_rows_frame(statistics, 5)
+    assert first["share"].tolist() == pytest.approx((counts.values / 15).tolist())
+    assert first["chance"].tolist() == pytest.approx((counts["expected"].values / 15).tolist())
 
     found = factors.align(search, runs)
-    first, together = charts.alignment({search.title: found}, search.scope, **look).axes
-    slots = -np.sort(-found.slots.values, kind="stable")
-    assert [bar.get_width() for bar in first.patches] == pytest.approx(100 * slots / 15)
-    shares = (found.positive, found.other, found.share)
-    assert [bar.get_width() for bar in together.patches] == pytest.approx([100 * x for x in shares])
-    green = {p.get_y(): p.get_facecolor() for p in first.patches}
-    names = [tick.get_text() for tick in first.get_yticklabels()]
-    assert green[names.index("rotate") - 0.36] != green[names.index("shear x") - 0.36]
+    aligned = charts.alignment_frame({search.title: found})
+    whole, slots = aligned.iloc[0], aligned.iloc[1:]
+    assert [whole[x] for x in ("share", "low", "high", "chance")] == pytest.approx(
+        [found.share, found.low, found.high, found.chance]
+    )
+    total = found.slots.values.sum()
+    assert slots["share"].tolist() == pytest.approx(
+        (-np.sort(-found.slots.values) / total).tolist()
+    )
+    which = slots.set_index("transform")["which"]
+    assert which["rotate"] != which["shear x"]
 
     pairs = wordnet.specificity(statistics, count=50)
-    axes = charts.specificity(pairs, search.scope, **look).axes
-    labels = [[tick.get_text() for tick in panel.get_xticklabels()] for panel in axes]
-    near, far = (pairs["wup"].values > 0.75).sum(), (pairs["wup"].values < 0.25).sum()
-    assert labels[0] == [f"< 0.25\n{far}", f"> 0.75\n{near}"]
-    tens = labels[1 if narrow else 3]
-    assert sum(int(label.split("\n")[1]) for label in tens) == 50
-    of_bin = pairs["iou_25"].values[np.floor(10 * pairs["wup"].values) == 6]
-    drawn = axes[1 if narrow else 3].collections[-1].get_segments()
-    place = [i for i, label in enumerate(tens) if not label.endswith("\n0")].index(6)
-    assert drawn[place][0][1] == np.median(of_bin)
+    violins = charts.specificity_frame(pairs)
+    wup = pairs["wup"].values
+    numbers = violins.groupby("group")["pairs"].first().to_dict()
+    groups = {"different (< 0.25)": wup < 0.25, "similar (> 0.75)": wup > 0.75}
+    groups["between"] = ~(groups["different (< 0.25)"] | groups["similar (> 0.75)"])
+    assert numbers == {name: chosen.sum() for name, chosen in groups.items() if chosen.any()}
+    of_iou = violins[violins["compared"] == factors.COMPARED["iou_25"]]
+    for name, one in of_iou.groupby("group"):
+        values = pairs["iou_25"].values[groups[name]]
+        assert one["median"].unique() == [np.median(values)]
+        fullest = one.loc[one["density"].idxmax()]
+        inside = (values >= fullest["from"] - 1e-9) & (values <= fullest["to"] + 1e-9)
+        assert one["density"].max() == 1 and inside.sum() >= len(values) / len(one)
 
 
-def test_foreground_figure():
+def test_foreground_charts():
     boxes = foreground.collect(
         (name, foreground.of_corners((i, 0, i + 2, 2), 8, 8)) for name in "ab" for i in range(5)
     )
-    spread = foreground.spread(boxes)
-    for narrow in (False, True):
-        first, second = charts.foreground(boxes, spread, "boxes", narrow=narrow).axes
-        assert len(first.patches) == 7
-        left = first.patches[0].get_path().vertices[:, 0]
-        assert (left.min(), left.max()) == (1 / 8, 3 / 8)
-        np.testing.assert_allclose(
-            second.collections[0].get_offsets(), [[np.std(np.arange(5) / 8), 0]] * 2
-        )
+    left = charts.foreground_frame(boxes).set_index("part").loc["left"]
+    assert (left["q25"], left["median"], left["q75"]) == (1 / 8, 2 / 8, 3 / 8)
+
+
+@pytest.mark.parametrize("layout", ["page", "phone", "paper"])
+def test_charts_are_drawn_in_every_layout(networks, add_search, layout):
+    runs = load.read_files(networks).runs
+    searches = factors.read([add_search(networks[0], class_names=WNIDS)], runs)
+    boxes = foreground.collect([("a", foreground.of_corners((0, 0, 2, 2), 4, 4))])
+    found = factor_section.blocks(searches, runs, boxes=("boxes.csv", boxes))
+    for picture in (each for block in found for each in block.pictures):
+        chart = picture.draw(picture.frame, layout)
+        assert vega.save(chart, picture.frame, "svg").startswith(b"<svg"), picture.name
 
 
 def test_section_says_what_was_found(networks, add_search):
     runs = load.read_files(networks).runs
     path = add_search(networks[0], class_names=WNIDS)
     searches = factors.read([path], runs)
-    pairs = {searches[0].title: (np.zeros((2, 3, 4, 4, 3)), ["rotate 3\n+0.1", "invert 3\n-0.2"])}
+    pairs = {searches[0].title: (np.zeros((2, 3, 4, 4, 3)), ["rotate 3 (+0.1)", "invert 3 (-0.2)"])}
     boxes = foreground.collect([("a", foreground.of_corners((0, 0, 2, 2), 4, 4))])
     found = list(factor_section.blocks(searches, runs, pairs=pairs, boxes=("boxes.csv", boxes)))
     names = [picture.name for block in found for picture in block.pictures]
     slug = "resnet8_none_seed_0"
     assert names == [
-        *(f"{name}_{slug}" for name in ("factors", "first_rows", "pairs")),
+        *(f"{name}_{slug}" for name in ("factors", "first_rows")),
         "alignment",
         f"specificity_{slug}",
-        "foreground",
+        *("foreground", "foreground_centers"),
     ]
+    ((caption, sheet),) = found[0].images.items()
+    assert sheet.titles == ["rotate 3 (+0.1)", "invert 3 (-0.2)"] and len(sheet.rows[0]) == 3
+    assert "12 pairs of 3 classes" in caption
     for block in found[:-1]:
         for picture in block.pictures:
             assert "digits train; 12 pairs of 3 classes; 9 rows, embedding" in picture.caption
@@ -262,19 +274,13 @@ def test_page_with_a_search_alone(folder, networks, add_search, tmp_path, monkey
     for path in networks:
         path.unlink()
     drawn = []
-    monkeypatch.setattr(
-        page,
-        "_drawn",
-        lambda each, to: (
-            drawn.append(each) or each._asdict() | {"wide": "", "narrow": "", "width": 1}
-        ),
-    )
+    monkeypatch.setattr(page, "save", lambda each, to: drawn.append(each))
     assert main(["report", str(folder.path), f"--output={tmp_path}"]) == 0
     source = (tmp_path / "report.html").read_text()
     assert "<h2>Factors of variation" in source and "resnet8, none, seed 0" in source
     names = ["factors_resnet8_none_seed_0", "first_rows_resnet8_none_seed_0"]
     assert [each.name for each in drawn][:2] == names and all(f'id="{x}"' in source for x in names)
-    assert "relative invariance" not in source and 'aria-label="Answer"' not in source
+    assert "How invariance is measured" not in source and 'aria-label="Answer"' not in source
 
 
 def test_two_searches_of_one_network_are_told_apart(networks, add_search):
@@ -391,7 +397,7 @@ def test_examples_are_the_images_that_were_compared(tmp_path):
         stored = getattr(search.data["change"].sel(row=label), best)()
         assert change == pytest.approx(float(stored), abs=2e-3)
         name = label.replace("_", " ")
-        assert title == f"{name}\n{float(stored):+.2f}".replace("-", "\N{MINUS SIGN}")
+        assert title == f"{name} ({float(stored):+.2f})".replace("-", "\N{MINUS SIGN}")
     search.data["image1"].values[:] = "elsewhere"
     with pytest.raises(UserError, match="knows the image 'elsewhere', which digits"):
         factor_section.examples(search)
