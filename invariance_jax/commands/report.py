@@ -10,17 +10,19 @@ from absl import flags
 from invariance_jax import data, files
 from invariance_jax.commands import parsing
 from invariance_jax.errors import UserError
-from invariance_jax.report import charts, examples, load, page, summaries, tables
+from invariance_jax.report import charts, examples, load, pack, page, summaries, tables
+from invariance_jax.report.entries import Results
 from invariance_jax.report.rows import shortest_paths
 from invariance_jax.training.metrics import read_metrics
 
 _USAGE = """\
-usage: invariance-jax report DIR [DIR ...] [--output=DIR] [--boxes=PATH]
+usage: invariance-jax report DIR [DIR ...] [--output=DIR] [--pack=DIR] [--boxes=PATH]
 
 Reads invariance/*.nc, accuracy/*.nc and similarity_search/*.nc of every DIR (workdirs of evaluated
 runs, or of quickstart; of the first version accuracy.csv) and writes report.html and figures/ to
 --output, by default the first DIR. Runs are told apart by the fields in which their configs differ.
-With --boxes, boxes of objects or masks, it shows how the foreground varies.
+With --pack the results that it shows are packed into a small folder, of which `report` makes the
+same page. With --boxes, boxes of objects or masks, it shows how the foreground varies.
 """
 
 
@@ -33,6 +35,8 @@ def run(argv: Sequence[str]) -> None:
 
     def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string("output", None, "where the page goes", flag_values=values)
+        what = "a folder: also write what the page shows there, small enough to be shared"
+        flags.DEFINE_string("pack", None, what, flag_values=values)
         parsing.define_boxes(values)
 
     values, _, arguments = parsing.parse(argv, usage=_USAGE, define=define, takes_arguments=True)
@@ -41,7 +45,26 @@ def run(argv: Sequence[str]) -> None:
     folders = [parsing.existing_folder(each, "report's argument") for each in arguments]
     output = files.local_path(values.output, "--output") if values.output else folders[0]
     boxes = files.local_path(values.boxes, "--boxes") if values.boxes else None
-    write(folders, output, boxes=boxes, image_size=values.boxes_image_size)
+    packed = files.local_path(values.pack, "--pack") if values.pack else None
+    write(folders, output, boxes=boxes, image_size=values.boxes_image_size, packed=packed)
+
+
+def _learned(
+    folders: Sequence[pathlib.Path],
+) -> dict[pathlib.Path, list[dict[str, float | None]]]:
+    """Learned widths at every step that was logged, of runs and of those that are packed."""
+    found = {}
+    for folder in folders:
+        for each in (folder, *sorted(folder.glob("runs/*"))):
+            lines = read_metrics(each)
+            names = charts.width_names({"": lines})
+            if names:
+                found[each] = [
+                    {name: line[name] for name in ("step", *names)}
+                    for line in lines
+                    if names[0] in line
+                ]
+    return found
 
 
 def write(
@@ -50,6 +73,7 @@ def write(
     *,
     boxes: pathlib.Path | None = None,
     image_size: float | None = None,
+    packed: pathlib.Path | None = None,
 ) -> None:
     """Writes the page and prints its tables.
 
@@ -58,15 +82,18 @@ def write(
         output: Where the page goes.
         boxes: Boxes of objects or masks, as `factors.foreground.read` takes them.
         image_size: Side of the images of a CSV file of boxes, in pixels.
+        packed: Where the results are packed too.
     """
     found = load.read(folders)
     notes, example, blocks = [], None, []
     if found.searches or boxes:
         blocks = _factors(found, boxes, image_size, notes)
     classes = _classes(found, notes)
-    names = shortest_paths(map(str, folders))
-    metrics = {names[str(folder)]: read_metrics(folder) for folder in folders}
-    widths = {name: rows for name, rows in metrics.items() if charts.width_names({name: rows})}
+    learned = _learned(folders)
+    names = shortest_paths(map(str, learned))
+    widths = {names[str(folder)]: lines for folder, lines in learned.items()}
+    if packed:
+        pack.write(found, packed, learned)
     if found.accuracy:
         print(f"\n{tables.accuracy(found.accuracy).to_text()}")
     if found.runs:
@@ -96,7 +123,7 @@ def write(
     print(f"\nreport: {path}")
 
 
-def _classes(found: load.Results, notes: list[str]) -> list[page.Block]:
+def _classes(found: Results, notes: list[str]) -> list[page.Block]:
     """The section on classes; what it needs is loaded only where some have operations."""
     if not any(each.network.per_class for each in (*found.runs, *found.accuracy)):
         return []
@@ -110,7 +137,7 @@ def _classes(found: load.Results, notes: list[str]) -> list[page.Block]:
 
 
 def _factors(
-    found: load.Results, boxes: pathlib.Path | None, image_size: float | None, notes: list[str]
+    found: Results, boxes: pathlib.Path | None, image_size: float | None, notes: list[str]
 ) -> list[page.Block]:
     """The section on factors of variation; what it needs is loaded only where there is one."""
     from invariance_jax.factors import foreground

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from invariance_jax.report import summaries
-from invariance_jax.report.load import Results, Run
+from invariance_jax.report.entries import Results, Run
 from invariance_jax.report.rows import (
     NO_AUGMENTATION,
     UNTRAINED,

@@ -124,13 +124,18 @@ def _dash(frame: pd.DataFrame, layout: Layout) -> alt.StrokeDash | dict[str, Any
     return alt.StrokeDash("details:N", scale=alt.Scale(domain=shown, range=dashes), legend=legend)
 
 
-def _isolated(chart: alt.TopLevelMixin, layout: Layout, opacity: float = 1.0) -> alt.TopLevelMixin:
-    """Lets a click on the legend leave one augmentation, or by shift several."""
+def _isolated(
+    chart: alt.TopLevelMixin, layout: Layout, opacity: float = 1.0, *, first: bool = True
+) -> alt.TopLevelMixin:
+    """Lets a click on the legend leave one augmentation, or by shift several.
+
+    Of several panels the first has the choice, and the others follow it.
+    """
     if layout == "paper":
         return chart.encode(opacity=alt.value(opacity))
     chosen = alt.selection_point(name="isolate", fields=["augmentation"], bind="legend")
-    lit = alt.condition(chosen, alt.value(opacity), alt.value(0.06))
-    return chart.encode(opacity=lit).add_params(chosen)
+    lit = chart.encode(opacity=alt.condition(chosen, alt.value(opacity), alt.value(0.06)))
+    return lit.add_params(chosen) if first else lit
 
 
 def accuracy_and_invariance(
@@ -457,7 +462,6 @@ def under_transforms(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -
             _number("value", ".3~f", "at"),
             "unit:N",
             _number("top1", ".1%", "top-1"),
-            _number("flip_rate", ".1%", "predictions that change"),
         ),
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=28))
@@ -468,6 +472,79 @@ def under_transforms(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -
         )
     chart = _chosen(_isolated(lines, layout), frame, ("model", "transform"))
     return chart.properties(width=min(760, WIDTH[layout] - 60), height=300)
+
+
+def by_depth(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -> alt.TopLevelMixin:
+    """Draws invariance from the first layer that was measured to the embedding.
+
+    Args:
+        frame: From `frames.by_depth`.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
+
+    Returns:
+        The chart, a panel a model.
+    """
+    models = _unique(frame, "model")
+    across = 1 if layout == "phone" else min(2, len(models))
+    panels = []
+    for model in models:
+        features = _unique(frame[frame["model"] == model], "feature")
+        base = alt.Chart(TABLE).transform_filter(alt.datum.model == model)
+        lines = base.mark_line(point=alt.OverlayMarkDef(size=28)).encode(
+            x=alt.X("feature:N", sort=features, title=None, axis=alt.Axis(labelAngle=-25)),
+            y=alt.Y("invariance:Q", title=_INVARIANCE, scale=alt.Scale(zero=False)),
+            color=_colour(frame, colours, layout),
+            strokeDash=_dash(frame, layout),
+            detail="details:N",
+            tooltip=_named("feature:N", _number("invariance", ".3f")),
+        )
+        width = WIDTH[layout] // across - 80
+        panels.append(
+            _isolated(lines, layout, first=not panels).properties(
+                width=width, height=230, title=model
+            )
+        )
+    return alt.concat(*panels, columns=across)
+
+
+def local_equivariance(
+    frame: pd.DataFrame, layout: Layout, *, colours: Colours
+) -> alt.TopLevelMixin:
+    """Draws the local equivariance error of every row, a panel a generator.
+
+    Args:
+        frame: From `frames.local_equivariance`.
+        layout: Where it is shown.
+        colours: By augmentation, from `style.colours`.
+
+    Returns:
+        The chart.
+    """
+    generators = _unique(frame, "generator")
+    across = 1 if layout == "phone" else min(3, len(generators))
+    rows = _unique(frame, "row")
+    panels = []
+    for place, generator in enumerate(generators):
+        beside = alt.Axis(labelLimit=_LABELS, labels=place % across == 0)
+        points = (
+            alt.Chart(TABLE)
+            .transform_filter(alt.datum.generator == generator)
+            .mark_point(filled=True, size=55)
+            .encode(
+                y=alt.Y("row:N", sort=rows, title=None, axis=beside),
+                x=alt.X("error:Q", title="error", scale=alt.Scale(type="log")),
+                color=_colour(frame, colours, layout),
+                tooltip=_named(_number("error", ".3g"), _number("standard_error", ".2g")),
+            )
+        )
+        width = (WIDTH[layout] - _LABELS) // across - 30 if across > 1 else WIDTH[layout] - _LABELS
+        panels.append(
+            _isolated(points, layout, first=not panels).properties(
+                width=max(width, 90), height={"step": _LINE}, title=generator
+            )
+        )
+    return alt.concat(*panels, columns=across)
 
 
 def widths(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:

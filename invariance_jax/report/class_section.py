@@ -8,7 +8,7 @@ import pandas as pd
 
 from invariance_jax.report import classes
 from invariance_jax.report.classes import Transfer
-from invariance_jax.report.load import Results
+from invariance_jax.report.entries import Results
 from invariance_jax.report.page import Block, Picture
 from invariance_jax.report.rows import file_name, words
 from invariance_jax.report.vega import TABLE, WIDTH, Layout

@@ -11,7 +11,7 @@ import pandas as pd
 from invariance_jax.errors import UserError
 from invariance_jax.factors import rankings
 from invariance_jax.factors.per_class import LIST
-from invariance_jax.report.load import Accuracy, Results, Run
+from invariance_jax.report.entries import Accuracy, Results, Run
 from invariance_jax.report.rows import NO_AUGMENTATION, Row, standard_of, words
 from invariance_jax.report.summaries import MIDDLE_MAGNITUDES
 from invariance_jax.report.tables import Table

@@ -7,7 +7,7 @@ import pandas as pd
 
 from invariance_jax.errors import lookup
 from invariance_jax.factors.rankings import INTERVAL
-from invariance_jax.report.load import Run
+from invariance_jax.report.entries import Run
 from invariance_jax.report.rows import untrained_of
 from invariance_jax.report.summaries import GROUPS, MIDDLE_MAGNITUDES, Measure
 from invariance_jax.report.tables import Table

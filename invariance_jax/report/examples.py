@@ -15,7 +15,7 @@ from invariance_jax import data
 from invariance_jax.config import DataConfig, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.measurement import prepare_one, preprocessing
-from invariance_jax.report.load import MAGNITUDES
+from invariance_jax.report.entries import MAGNITUDES
 from invariance_jax.report.rows import words
 from invariance_jax.transforms import TRANSFORMS
 

@@ -15,9 +15,9 @@ from invariance_jax.factors import alignment, foreground, rankings, rows, wordne
 from invariance_jax.factors.alignment import Alignment
 from invariance_jax.report import factor_charts as charts
 from invariance_jax.report import factors
+from invariance_jax.report.entries import Run
 from invariance_jax.report.examples import Sheet, Shown, shown
 from invariance_jax.report.factors import TOPS, Search, interval
-from invariance_jax.report.load import Run
 from invariance_jax.report.page import Block, Picture
 from invariance_jax.report.rows import words
 

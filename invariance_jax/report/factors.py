@@ -15,7 +15,7 @@ from invariance_jax.factors import alignment, foreground, rankings, wordnet
 from invariance_jax.factors.alignment import Alignment
 from invariance_jax.factors.statistics import of_search
 from invariance_jax.report import summaries
-from invariance_jax.report.load import Run
+from invariance_jax.report.entries import Run
 from invariance_jax.report.rows import file_name, words
 from invariance_jax.report.tables import Table
 

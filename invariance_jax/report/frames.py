@@ -7,8 +7,8 @@ import pandas as pd
 import xarray as xr
 
 from invariance_jax.report import answers, intervals, summaries
+from invariance_jax.report.entries import Local, Result, Run
 from invariance_jax.report.intervals import Drawn, Interval
-from invariance_jax.report.load import Accuracy, Run
 from invariance_jax.report.rows import Row, words
 
 # Whiskers span the first and last: extremes grow with the number of images, quantiles do not.
@@ -67,7 +67,7 @@ def cells(runs: Sequence[Run]) -> pd.DataFrame:
     return _named(found, named)
 
 
-def _rows(entries: Iterable[Run | Accuracy]) -> list[Row]:
+def _rows(entries: Iterable[Result]) -> list[Row]:
     return list(dict.fromkeys(each.row for each in entries))
 
 
@@ -134,39 +134,81 @@ def small_translations(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def under_transforms(runs: Sequence[Run]) -> pd.DataFrame:
-    """Accuracy and changed predictions at every grid point.
+    """Accuracy at every grid point.
 
     Args:
         runs: The networks; those whose results hold predictions count.
 
     Returns:
-        A line a row, transform and magnitude: `of_rows`, transform, magnitude, value, unit, top1
-        and flip_rate, fractions, means over images and seeds; empty where no result holds them.
+        A line a row, transform and magnitude: `of_rows`, transform, magnitude, value, unit and
+        top1, a fraction, mean over images and seeds; empty where no result holds it.
     """
-    known = [run for run in runs if "flip" in run.data and "correct" in run.data]
+    known = [run for run in runs if "correct" in run.data]
     lines = []
     for row in _rows(known):
         those = [run.data for run in known if run.row == row]
-        top1, flips = (
-            np.mean(
-                [
-                    each[name].transpose("transform", "magnitude", "image").values.mean(axis=-1)
-                    for each in those
-                ],
-                axis=0,
-            )
-            for name in ("correct", "flip")
-        )
+        shares = [
+            each["correct"].mean("image").transpose("transform", "magnitude") for each in those
+        ]
+        top1 = np.mean([each.values for each in shares], axis=0)
         grid = those[0]["magnitude_value"].transpose("transform", "magnitude").values
         units = those[0]["unit"].values
         for i, name in enumerate(those[0]["transform"].values.tolist()):
             lines += [
-                (row.label, words(name), m, grid[i, m], units[i], top1[i, m], flips[i, m])
+                (row.label, words(name), m, grid[i, m], units[i], top1[i, m])
                 for m in range(grid.shape[1])
             ]
-    columns = ["row", "transform", "magnitude", "value", "unit", "top1", "flip_rate"]
+    columns = ["row", "transform", "magnitude", "value", "unit", "top1"]
     found = pd.DataFrame(lines, columns=columns)
     return _named(found, of_rows(_rows(known)).set_index("row")) if lines else found
+
+
+def by_depth(runs: Sequence[Run]) -> pd.DataFrame:
+    """Relative invariance (cosine) in every layer that was measured.
+
+    Args:
+        runs: The networks; those with features before the embedding count.
+
+    Returns:
+        A line a row and feature: `of_rows`, feature, depth (its place), invariance: medians over
+        images, means of magnitudes 3 to 7, of transforms and of seeds; the embedding is last.
+    """
+    known = [run for run in runs if run.by_feature is not None]
+    middle = {"magnitude": list(summaries.MIDDLE_MAGNITUDES)}
+    lines = []
+    for row in _rows(known):
+        those = [run for run in known if run.row == row]
+        before = [run.by_feature.isel(middle).mean(("transform", "magnitude")) for run in those]
+        values = np.mean([each.values for each in before], axis=0).tolist()
+        names = [*map(str, before[0]["feature"].values), "embedding"]
+        values.append(float(summaries.invariance(those)["mean"].mean()))
+        lines += [(row.label, x, i, y) for i, (x, y) in enumerate(zip(names, values, strict=True))]
+    found = pd.DataFrame(lines, columns=["row", "feature", "depth", "invariance"])
+    return _named(found, of_rows(_rows(known)).set_index("row")) if lines else found
+
+
+def local_equivariance(entries: Sequence[Local]) -> pd.DataFrame:
+    """Local equivariance error of the embedding.
+
+    Args:
+        entries: One entry a network.
+
+    Returns:
+        A line a row and generator: `of_rows`, generator, error: medians over images, means over
+        seeds, with their standard_error (NaN for one seed).
+    """
+    lines = []
+    for row in _rows(entries):
+        those = [each.medians.sel(output="embedding") for each in entries if each.row == row]
+        values = np.stack([each.values for each in those]).astype(np.float64)
+        error = values.std(axis=0, ddof=1) / np.sqrt(len(those)) if len(those) > 1 else np.nan
+        errors = np.broadcast_to(error, values.shape[1:])
+        names = map(words, those[0]["generator"].values.tolist())
+        lines += [
+            (row.label, *cells) for cells in zip(names, values.mean(axis=0), errors, strict=True)
+        ]
+    found = pd.DataFrame(lines, columns=["row", "generator", "error", "standard_error"])
+    return _named(found, of_rows(_rows(entries)).set_index("row")) if lines else found
 
 
 def by_part(drawn: Drawn) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from invariance_jax.report.load import Accuracy, Result, Run
+from invariance_jax.report.entries import Accuracy, Result, Run
 from invariance_jax.report.rows import Row
 from invariance_jax.report.summaries import MIDDLE_MAGNITUDES
 

@@ -3,121 +3,53 @@
 import csv
 import dataclasses
 import functools
-import json
 import math
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
-from invariance_jax.config import WEIGHTS_LABEL, ExperimentConfig, check, flatten
+from invariance_jax.config import WEIGHTS_LABEL, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import results
-from invariance_jax.report.rows import UNTRAINED, Network, Row, network, tell_apart
+from invariance_jax.evaluation.grid import FEATURES_GROUP
+from invariance_jax.report.entries import (
+    DIMENSIONS,
+    HITS,
+    MAGNITUDES,
+    VARIABLES,
+    Accuracy,
+    Local,
+    Result,
+    Results,
+    Run,
+    described,
+    name_of,
+)
+from invariance_jax.report.pack import PACKED, unpack
+from invariance_jax.report.rows import network, tell_apart
 from invariance_jax.transforms import TRANSFORMS
 
-VARIABLES = ("relative_invariance_cosine", "relative_invariance_euclidean")
-# What a file may hold beside: whether the prediction under a transform is another than without
-# it, and whether it is right; per image, 0 or 1.
-HITS = ("flip", "correct")
-DIMENSIONS = ("transform", "magnitude", "image")
 _GRID = ("transform", "magnitude_value", "unit", "image", "permutation")
 _NAMES = ("model", "augmentation", "seed", "steps")
 _IDENTITY = (*_NAMES, "dataset", "split", "parameters_sha256", "config", "versions")
-MAGNITUDES = 10
+_LOCAL = "local_equivariance_error"
 # Words of the first version.
 _PADDING_MODES = {"zero": "constant", "cyclic": "wrap"}
 # An accuracy table has six decimals.
 _ROUNDING = 1e-6
 
-Name = tuple[str, str, int, int]
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Result:
-    """What was measured of one network.
-
-    Attributes:
-        network: The network.
-        row: What tells it from those that are shown beside it; None until these are known.
-        name: What it is called in an accuracy table: model, training, seed, steps.
-        measured: What must be equal for two results to be shown together, by name.
-    """
-
-    network: Network
-    row: Row | None = None
-    name: Name
-    measured: Mapping[str, Any]
-
-    @property
-    def title(self) -> str:
-        """Row and seed in one line."""
-        return f"{self.row.label}, seed {self.network.seed}"
-
-    @property
-    def steps(self) -> int:
-        """Steps that the network was trained; 0 for untrained and imported ones."""
-        return self.name[-1]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Accuracy(Result):
-    """Validation accuracy of one network.
-
-    Attributes:
-        top1: Share of images whose first guess is right, 0 to 1.
-        top5: Share of images with the right class among five guesses; NaN where it is not known.
-        seconds: Time that training took.
-        correct: Whether the first guess is right, bool [image] with the coordinate label; None
-            where the result has no labels.
-    """
-
-    top1: float
-    top5: float
-    seconds: float
-    correct: xr.DataArray | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Run(Result):
-    """Invariance of one network.
-
-    Attributes:
-        config: The run's config.
-        data: Dims (transform, magnitude, image), variables `VARIABLES`, float32, at most 1, and
-            those of `HITS` that the file has.
-    """
-
-    config: ExperimentConfig
-    data: xr.Dataset
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Results:
-    """All that a report shows; some part may be empty, not all.
-
-    Attributes:
-        accuracy: One entry a network, all measured on the same images.
-        runs: One entry a network, all measured on the same images and grid.
-        problems: Of every file that could not be read: which, and why.
-        searches: Result files of similarity searches, not read.
-    """
-
-    accuracy: tuple[Accuracy, ...]
-    runs: tuple[Run, ...]
-    problems: tuple[str, ...]
-    searches: tuple[pathlib.Path, ...] = ()
 
 
 def read(directories: Sequence[str | pathlib.Path]) -> Results:
     """Reads the results of one or more folders as one set.
 
     Args:
-        directories: Folders, each with `invariance/*.nc`, `accuracy/*.nc`, `accuracy.csv` or
-            `similarity_search/*.nc`.
+        directories: Folders, each with `invariance/*.nc`, `accuracy/*.nc`, `accuracy.csv`,
+            `local_equivariance/*.nc` or `similarity_search/*.nc`, or packed ones (`pack.write`).
 
     Returns:
         The results, sorted by row and seed. A network that stands in several folders counts once;
@@ -131,12 +63,13 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
         raise UserError("no folder given; expected at least one folder of results")
     runs: list[Run] = []
     accuracy: list[Accuracy] = []
+    local: list[Local] = []
     problems: list[str] = []
     searches: list[pathlib.Path] = []
     for directory in map(pathlib.Path, directories):
         if not directory.is_dir():
             raise UserError(f"{directory} is not a folder; expected a folder of results")
-        before = len(runs) + len(accuracy) + len(problems) + len(searches)
+        before = len(runs) + len(accuracy) + len(problems) + len(searches) + len(local)
         searches += sorted(directory.glob("similarity_search/*.nc"))
         here = _readable(read_run, sorted(directory.glob("invariance/*.nc")), problems)
         known = _readable(read_accuracy, sorted(directory.glob("accuracy/*.nc")), problems)
@@ -145,14 +78,19 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
         for lines in _readable(of_table, directory.glob("accuracy.csv"), problems):
             known += [each for each in lines if each.name not in names]
         runs, accuracy = runs + here, accuracy + known
-        if len(runs) + len(accuracy) + len(problems) + len(searches) == before:
+        local += _readable(read_local, sorted(directory.glob("local_equivariance/*.nc")), problems)
+        for packed in _readable(unpack, directory.glob(PACKED), problems):
+            runs, accuracy = runs + list(packed.runs), accuracy + list(packed.accuracy)
+            local += packed.local
+        if len(runs) + len(accuracy) + len(problems) + len(searches) + len(local) == before:
             raise UserError(
                 f"{directory} holds no results; expected invariance/*.nc, accuracy/*.nc, a row in "
                 "accuracy.csv, or similarity_search/*.nc"
             )
-    found = _together(runs, accuracy, problems, searches)
-    runs, accuracy = (sorted(x, key=_order) for x in (found.runs, found.accuracy))
-    return dataclasses.replace(found, runs=tuple(runs), accuracy=tuple(accuracy))
+    found = _together(runs, accuracy, problems, searches, local)
+    parts = {"runs": found.runs, "accuracy": found.accuracy, "local": found.local}
+    ordered = {name: tuple(sorted(each, key=_order)) for name, each in parts.items()}
+    return dataclasses.replace(found, **ordered)
 
 
 def _order(each: Result) -> tuple[Any, ...]:
@@ -233,7 +171,29 @@ def read_run(path: pathlib.Path) -> Run:
         "padding_mode": _PADDING_MODES.get(padding_mode, padding_mode),
         **{name: data[name].values.tolist() for name in _GRID},
     }
-    return Run(**shared, config=config, data=data)
+    by_feature = None
+    if FEATURES_GROUP in results.groups(path):
+        of_features = results.read(path, FEATURES_GROUP)[VARIABLES[0]]
+        by_feature = of_features.median("image").transpose("feature", "transform", "magnitude")
+    return Run(**shared, config=config, data=data, by_feature=by_feature)
+
+
+def read_local(path: pathlib.Path) -> Local:
+    """Reads the local equivariance of one network.
+
+    Args:
+        path: A NetCDF file as the evaluation writes it.
+
+    Returns:
+        Its medians over images.
+
+    Raises:
+        UserError: The file is no such file.
+    """
+    data, _, shared = _read(path, (_LOCAL, "output", "generator", "image"))
+    shared["measured"] |= {name: data[name].values.tolist() for name in ("generator", "image")}
+    medians = data[_LOCAL].median("image").transpose("output", "generator")
+    return Local(**shared, medians=medians.assign_attrs(data.attrs))
 
 
 def read_accuracy(path: pathlib.Path) -> Accuracy:
@@ -254,7 +214,9 @@ def read_accuracy(path: pathlib.Path) -> Accuracy:
     top1, top5 = (float(data[name].mean()) for name in variables)
     if not 0 <= top1 <= top5 <= 1:
         raise UserError(f"{path}: top1 is {top1} and top5 {top5}; expected fractions, 0 to 1")
-    correct = data["correct_top1"].astype(bool) if "label" in data.coords else None
+    correct = None
+    if "label" in data.coords:
+        correct = data["correct_top1"].astype(bool).assign_attrs(data.attrs)
     seconds = float(data.attrs["seconds"])
     return Accuracy(**shared, top1=top1, top5=top5, seconds=seconds, correct=correct)
 
@@ -270,19 +232,7 @@ def _read(
                 f"{path} lacks {name!r}; expected a file of the evaluation, with: "
                 f"{', '.join((*_IDENTITY, *needed))}"
             )
-    config = check(ExperimentConfig, json.loads(data.attrs["config"]))
-    name = _name(*(data.attrs[each] for each in _NAMES))
-    values, parameters = flatten(config.to_dict()), str(data.attrs["parameters_sha256"])
-    # A finished network may be measured with other classes than it was trained with.
-    identity = json.loads(data.attrs.get("measurement", "{}"))
-    measured = {
-        "dataset": data.attrs["dataset"],
-        "split": data.attrs["split"],
-        "label_feature": identity.get("config.data.label_feature", config.data.label_feature),
-        "classes": tuple(identity.get("config.data.classes", config.data.classes)),
-    }
-    of = network(values, steps=name[-1], parameters=parameters, path=path)
-    return data, config, {"network": of, "name": name, "measured": measured}
+    return data, *described(data, path)
 
 
 def _read_table(path: pathlib.Path, runs: Sequence[Run]) -> list[Accuracy]:
@@ -292,7 +242,7 @@ def _read_table(path: pathlib.Path, runs: Sequence[Run]) -> list[Accuracy]:
         lines = list(csv.DictReader(file))
     entries = []
     for line in lines:
-        name = _name(*(line[each] for each in _NAMES))
+        name = name_of(*(line[each] for each in _NAMES))
         values = {each: float(line.get(each) or math.nan) for each in ("top1", "top5", "seconds")}
         if not 0 <= values["top1"] <= 1:
             raise UserError(f"{path}, {name}: top1 is {line.get('top1')!r}; expected 0 to 1")
@@ -304,12 +254,6 @@ def _read_table(path: pathlib.Path, runs: Sequence[Run]) -> list[Accuracy]:
             measured = {**known, "split": run.config.data.validation_split, **measured}
         entries.append(Accuracy(network=of, name=name, measured=measured, **values))
     return entries
-
-
-def _name(model: str, training: str, seed: str | int, steps: str | int) -> Name:
-    """An augmentation means nothing before the first step."""
-    counts = int(steps) or training.startswith(WEIGHTS_LABEL)
-    return model, training if counts else UNTRAINED, int(seed), int(steps)
 
 
 def _fields(model: str, training: str, seed: int, steps: int) -> dict[str, Any]:
@@ -326,22 +270,29 @@ def _together(
     accuracy: Sequence[Accuracy],
     problems: Sequence[str],
     searches: Sequence[pathlib.Path] = (),
+    local: Sequence[Local] = (),
 ) -> Results:
     """Tells the networks apart. Each counts once; all must have been measured alike."""
-    if not (runs or accuracy or searches):
+    if not (runs or accuracy or searches or local):
         raise UserError("; ".join(problems))
-    rows = tell_apart(each.network for each in (*runs, *accuracy))
+    rows = tell_apart(each.network for each in (*runs, *accuracy, *local))
     alike: dict[Any, Result] = {}
     networks: dict[Any, Result] = {}
-    once: dict[type, dict[Any, Any]] = {Accuracy: {}, Run: {}}
-    for result in (*runs, *accuracy):
+    once: dict[type, dict[Any, Any]] = {Accuracy: {}, Run: {}, Local: {}}
+    for result in (*runs, *accuracy, *local):
         each = dataclasses.replace(result, row=rows[result.network.row])
         for name in each.measured:
             _check_alike(alike.setdefault((type(each), name), each), each)
         for known in (networks, once[type(each)]):
             _check_same(known.setdefault(each.network.key, each), each)
-    accuracy, runs = (tuple(known.values()) for known in once.values())
-    return Results(accuracy=accuracy, runs=runs, problems=tuple(problems), searches=tuple(searches))
+    accuracy, runs, local = (tuple(known.values()) for known in once.values())
+    return Results(
+        accuracy=accuracy,
+        runs=runs,
+        problems=tuple(problems),
+        searches=tuple(searches),
+        local=local,
+    )
 
 
 def _check_same(earlier: Result, other: Result) -> None:

@@ -2,7 +2,11 @@
 // Draws the page's charts, each when it comes near the screen, and makes its tables work.
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const specs = read("specs"), columns = read("datasets"), themes = read("themes");
+  const specs = read("specs"), themes = read("themes");
+  // What is repeated stands once: its place is in `at`.
+  const whole = (column) => (Array.isArray(column) ? column : column.at.map((place) => column.of[place]));
+  const columns = Object.fromEntries(Object.entries(read("datasets")).map(([name, table]) =>
+    [name, Object.fromEntries(Object.entries(table).map(([each, column]) => [each, whole(column)]))]));
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const narrow = window.matchMedia("(max-width: 700px)");
   const views = new Map();

@@ -26,7 +26,7 @@ from invariance_jax.report import (
     tables,
     vega,
 )
-from invariance_jax.report.load import Results
+from invariance_jax.report.entries import Results
 from invariance_jax.report.rows import file_name
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -151,7 +151,8 @@ def pictures(
     Yields:
         The pictures, in the order of the page, not drawn yet.
     """
-    colours = style.colours(each.row for each in (*results.runs, *results.accuracy))
+    every = (*results.runs, *results.accuracy, *results.local)
+    colours = style.colours(each.row for each in every)
     coloured = {"colours": colours}
     runs, draw = results.runs, functools.partial
     invariance = intervals.invariance(runs) if runs else None
@@ -211,6 +212,19 @@ def pictures(
                 under,
                 by_model=True,
             )
+        depth = frames.by_depth(runs)
+        if len(depth):
+            first = depth[depth["depth"] == 0]
+            what = f"Lines. In the first layer: {_listed(first, 'invariance', '{:z.2f}')}"
+            yield Picture("by_depth", what, draw(charts.by_depth, **coloured), depth)
+    local = frames.local_equivariance(results.local)
+    if len(local):
+        first = local[local["generator"] == local["generator"].iloc[0]]
+        name = first["generator"].iloc[0]
+        what = f"Points. Under {name}: {_listed(first, 'error', '{:.2g}')}"
+        yield Picture(
+            "local_equivariance", what, draw(charts.local_equivariance, **coloured), local
+        )
     if widths:
         table = charts.width_frame(widths)
         last = table.groupby(["run", "generator"], sort=False)["value"].last()
@@ -254,7 +268,7 @@ def _render(
     names: dict[int, str] = {}
     for picture in every:
         names.setdefault(id(picture.frame), picture.name)
-    datasets = {names[id(picture.frame)]: vega.rows(picture.frame) for picture in every}
+    datasets = {names[id(picture.frame)]: vega.packed(picture.frame) for picture in every}
     themes = {
         "light": vega.config(),
         "dark": vega.config(ink="#e6e9ed", soft="#a5adb7", line="#3c444d"),

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from invariance_jax.errors import UserError
-from invariance_jax.report.load import Accuracy, Result, Run
+from invariance_jax.report.entries import Accuracy, Result, Run
 from invariance_jax.report.rows import untrained_of
 from invariance_jax.transforms import TRANSFORMS
 

@@ -12,7 +12,7 @@ import xarray as xr
 
 from invariance_jax.report import summaries
 from invariance_jax.report.answers import effects
-from invariance_jax.report.load import Accuracy, Results, Run
+from invariance_jax.report.entries import Accuracy, Results, Run
 from invariance_jax.report.rows import words
 
 WIDTH = 100
@@ -153,7 +153,7 @@ def differences(results: Results) -> Table:
     Returns:
         The table; nothing where a row has no such field.
     """
-    rows = dict.fromkeys(each.row for each in (*results.runs, *results.accuracy))
+    rows = dict.fromkeys(each.row for each in (*results.runs, *results.accuracy, *results.local))
     fields = dict.fromkeys(name for row in rows for name in row.fields)
     labels = {"model": [row.model for row in rows], "training": [row.training for row in rows]}
     cells = {name: [_written(row.fields.get(name, "")) for row in rows] for name in fields}

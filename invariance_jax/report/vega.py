@@ -64,7 +64,11 @@ def config(*, ink: str = INK, soft: str = SOFT, line: str = LINE) -> dict[str, A
             **{"gridColor": line, "domainColor": line, "tickColor": line, "gridOpacity": 0.7},
             **{"titleFontWeight": "normal", "labelLimit": 260},
         },
-        "legend": {**words, "titleFontWeight": "normal", "labelLimit": 320, "symbolLimit": 0},
+        "legend": {
+            **words,
+            **{"symbolBaseFillColor": soft, "symbolBaseStrokeColor": soft, "symbolLimit": 0},
+            **{"titleFontWeight": "normal", "labelLimit": 320},
+        },
         "header": {"labelColor": ink, "titleColor": soft, "labelFontSize": 12},
         "title": {"color": ink, "fontSize": 13, "anchor": "start"},
         "text": {"color": ink},
@@ -104,6 +108,24 @@ def _plain(column: pd.Series) -> list[Any]:
         values = [None if np.isnan(x) else float(x) for x in column.round(_DIGITS)]
         return [int(x) if x is not None and x == int(x) else x for x in values]
     return column.tolist()
+
+
+def packed(frame: pd.DataFrame) -> dict[str, Any]:
+    """A table as a page holds it: what is repeated stands once.
+
+    Args:
+        frame: The table.
+
+    Returns:
+        By column its values, or {"of": the values that differ, "at": the place of each among
+        them} where that is shorter.
+    """
+    found: dict[str, Any] = {}
+    for name, values in rows(frame).items():
+        places = {value: place for place, value in enumerate(dict.fromkeys(values))}
+        few = values and 4 * len(places) <= len(values)
+        found[name] = {"of": list(places), "at": [places[x] for x in values]} if few else values
+    return found
 
 
 def save(chart: alt.TopLevelMixin, frame: pd.DataFrame, kind: Kind) -> bytes:

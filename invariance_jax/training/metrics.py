@@ -14,7 +14,7 @@ from tensorboardX.record_writer import masked_crc32c
 
 from invariance_jax import distributed
 
-_LINES = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 Row = dict[str, float | None]
 
 
@@ -38,10 +38,10 @@ class MetricWriter:
         self._lead = distributed.is_lead()
         if not self._lead:
             return
-        _take_back(workdir / _LINES, start_step)
+        _take_back(workdir / METRICS_FILE, start_step)
         now = time.time()
         name = f"events.out.tfevents.{int(now)}.{socket.gethostname()}"
-        self._lines = _Appended(workdir / _LINES, announce)
+        self._lines = _Appended(workdir / METRICS_FILE, announce)
         self._events = _Appended(workdir / "tensorboard" / name, announce)
         # TensorBoard forgets what an earlier part of the run wrote from this step on.
         start = SessionLog(status=SessionLog.START)
@@ -142,6 +142,6 @@ def read_metrics(workdir: pathlib.Path) -> list[Row]:
         One dict a line, each with `step`; empty if there are none. Unfinished and damaged lines
         are passed over.
     """
-    path = workdir / _LINES
+    path = workdir / METRICS_FILE
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [row for row in map(_row, lines) if row is not None]

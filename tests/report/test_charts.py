@@ -194,6 +194,13 @@ def test_rows_of_a_table_are_short_and_plain():
     assert json.loads(json.dumps(found)) == found and isinstance(found["a"][2], int)
 
 
+def test_what_is_repeated_stands_once_on_a_page():
+    frame = pd.DataFrame({"a": ["x"] * 4 + ["y"] * 4, "b": range(8), "c": [np.nan] * 8})
+    found = vega.packed(frame)
+    assert found["a"] == {"of": ["x", "y"], "at": [0] * 4 + [1] * 4}
+    assert found["b"] == list(range(8)) and found["c"] == {"of": [None], "at": [0] * 8}
+
+
 def test_learned_widths_are_in_units_people_know(pictures):
     frame = pictures["widths"].frame
     assert frame["generator"].tolist() == ["rotate"] * 4 + ["scale"]

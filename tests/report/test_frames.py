@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from invariance_jax.evaluation.grid import FEATURES_GROUP
 from invariance_jax.report import frames, intervals, load, summaries
 
 QUARTER = {"data": {"fraction": 0.25}}
@@ -130,6 +131,19 @@ def test_accuracy_and_invariance_are_joined_by_row(study):
     assert len(both) == 6
 
 
+def test_depth_ends_at_the_embedding(folder):
+    for seed, shift in ((0, 0.1), (1, 0.3)):
+        path = folder.add("resnet8", "none", seed=seed, level=0.5, noise=0.0)
+        data = xr.load_dataset(path, engine="h5netcdf")["relative_invariance_cosine"]
+        layers = xr.concat([data + shift, data - 0.2], "feature").assign_coords(feature=["b", "a"])
+        group = xr.Dataset({"relative_invariance_cosine": layers.drop_vars(["unit"])})
+        group.to_netcdf(path, mode="a", group=FEATURES_GROUP, engine="h5netcdf")
+    found = frames.by_depth(read(folder).runs)
+    assert found["feature"].tolist() == ["b", "a", "embedding"]
+    assert found["depth"].tolist() == [0, 1, 2]
+    assert found["invariance"].tolist() == pytest.approx([0.7, 0.3, 0.5])
+
+
 def test_accuracy_under_transforms_is_where_predictions_are_known(folder):
     path = folder.add("resnet8", "none", images=4)
     assert frames.under_transforms(read(folder).runs).empty
@@ -137,10 +151,10 @@ def test_accuracy_under_transforms_is_where_predictions_are_known(folder):
     hits = np.zeros((13, 10, 4), np.int8)
     hits[2, 3] = [1, 1, 1, 0]
     names = ("transform", "magnitude", "image")
-    data = data.assign(correct=(names, hits), flip=(names, 1 - hits))
+    data = data.assign(correct=(names, hits))
     data.to_netcdf(path, engine="h5netcdf")
     found = frames.under_transforms(read(folder).runs)
     assert len(found) == 130
     there = found[(found["transform"] == "translate x") & (found["magnitude"] == 3)].iloc[0]
-    assert (there["top1"], there["flip_rate"]) == (0.75, 0.25)
+    assert there["top1"] == 0.75
     assert found["top1"].sum() == 0.75

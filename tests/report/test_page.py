@@ -165,7 +165,7 @@ def test_names_are_escaped(lone):
     # The page's own five, and none of a name.
     assert lone.source.count("<script") == len(lone.all("script")) == 5
     assert "&lt;b&gt;evil" in lone.source
-    (name,) = set(data_of(lone, "datasets")["heat_map"]["model"])
+    (name,) = data_of(lone, "datasets")["heat_map"]["model"]["of"]
     assert name == "<b>evil</b></pre><script>"
     assert (lone.path.parent / "figures/by_magnitude_b_evil_b_pre_script.png").is_file()
 
