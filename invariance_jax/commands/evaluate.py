@@ -29,7 +29,8 @@ DIR/accuracy/NAME.nc and DIR/invariance/NAME.nc. Interrupted, the same command g
 stopped. With config.eval.local_equivariance it writes DIR/local_equivariance/NAME.nc too, with
 config.eval.test_time DIR/test_time/NAME.nc and NAME.csv; config.eval.measurements chooses among
 all measurements. Any data set, split or folder of images can be measured: --config.data.name=folder
---config.data.data_dir=DIR.
+--config.data.data_dir=DIR. With --output results go elsewhere than into the workdir, so that a run
+can be measured on several.
 
 With --untrained the same network is measured as it was before its first step: what the
 architecture alone brings. With --config there need be no run in DIR: what is measured is the
@@ -78,6 +79,8 @@ def measure(
         flags.DEFINE_bool(
             "overwrite", False, "replace a result file of other weights", flag_values=values
         )
+        what = "where results go, by default --workdir: one folder for each split or data set"
+        flags.DEFINE_string("output", None, what, flag_values=values)
 
     with distributed.together():
         folder = _workdir_of(argv)
@@ -94,6 +97,7 @@ def measure(
                 "config.model.weights is empty, so that there is nothing to measure; give a file "
                 "of weights, or --untrained, or leave --config out to measure the run in --workdir"
             )
+        output = files.local_path(values.output, "--output") if values.output else folder
         trained = stored is not None and not values.untrained
         measurements = make(config, trained)
         mesh = devices.make_mesh(config.mesh.data, config.mesh.model)
@@ -119,14 +123,14 @@ def measure(
     write(
         model,
         config,
-        folder,
+        output,
         mesh,
         steps=steps,
         seconds=seconds,
         overwrite=values.overwrite,
         measurements=measurements,
     )
-    return [folder / each.name / f"{result_name(config, steps)}.nc" for each in measurements]
+    return [output / each.name / f"{result_name(config, steps)}.nc" for each in measurements]
 
 
 def initial(config: ExperimentConfig, split_field: str = "eval.split") -> models.Model:

@@ -1,9 +1,10 @@
 """`report`: one page from the results of any number of runs."""
 
+import json
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -13,7 +14,7 @@ from invariance_jax.errors import UserError
 from invariance_jax.report import charts, examples, load, pack, page, summaries, tables
 from invariance_jax.report.entries import Results
 from invariance_jax.report.rows import shortest_paths
-from invariance_jax.training.metrics import read_metrics
+from invariance_jax.training.metrics import METRICS_FILE, read_metrics
 
 _USAGE = """\
 usage: invariance-jax report DIR [DIR ...] [--output=DIR] [--pack=DIR] [--boxes=PATH]
@@ -67,6 +68,23 @@ def _learned(
     return found
 
 
+def _beside(
+    found: Results, learned: Mapping[pathlib.Path, Sequence[Mapping[str, float | None]]]
+) -> dict[pathlib.Path, dict[str, str]]:
+    """Small files that lie in the folders of runs and that a report reads."""
+    from invariance_jax.factors.per_class import LIST
+
+    texts: dict[pathlib.Path, dict[str, str]] = {}
+    for folder, lines in learned.items():
+        text = "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines)
+        texts.setdefault(folder, {})[METRICS_FILE] = text
+    for each in (*found.runs, *found.accuracy):
+        folder = each.network.path.parents[1]
+        if (folder / LIST).is_file():
+            texts.setdefault(folder, {})[LIST] = (folder / LIST).read_text(encoding="utf-8")
+    return texts
+
+
 def write(
     folders: Sequence[pathlib.Path],
     output: pathlib.Path,
@@ -93,7 +111,7 @@ def write(
     names = shortest_paths(map(str, learned))
     widths = {names[str(folder)]: lines for folder, lines in learned.items()}
     if packed:
-        pack.write(found, packed, learned)
+        pack.write(found, packed, _beside(found, learned))
     if found.accuracy:
         print(f"\n{tables.accuracy(found.accuracy).to_text()}")
     if found.runs:

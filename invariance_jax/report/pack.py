@@ -13,13 +13,13 @@ import json
 import pathlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from invariance_jax.evaluation import results
-from invariance_jax.factors.per_class import LIST
 from invariance_jax.files import atomic_path, write_text
 from invariance_jax.report.entries import (
     DIMENSIONS,
@@ -32,7 +32,6 @@ from invariance_jax.report.entries import (
     described,
 )
 from invariance_jax.report.rows import file_name
-from invariance_jax.training.metrics import METRICS_FILE
 
 PACKED = "results.nc"
 _VARIABLE, _CORRECT, _TOP1, _MEDIANS = VARIABLES[0], "correct", "correct_top1", "medians"
@@ -43,14 +42,16 @@ _COMPRESSED = {"zlib": True, "complevel": 9, "shuffle": False}
 
 
 def write(
-    found: Results, folder: pathlib.Path, metrics: Mapping[pathlib.Path, Sequence[Any]]
+    found: Results,
+    folder: pathlib.Path,
+    beside: Mapping[pathlib.Path, Mapping[str, str]] = MappingProxyType({}),
 ) -> None:
     """Packs results.
 
     Args:
         found: From `load.read`.
         folder: Where; made if absent.
-        metrics: Lines of metrics with learned widths, by folder of a run.
+        beside: By folder of a run: the text of small files that the report reads there, by name.
     """
     groups = {
         "accuracy": _accuracy(found.accuracy),
@@ -65,12 +66,9 @@ def write(
                 variable.encoding = dict(_COMPRESSED)
     results.write(main, folder / PACKED, packed)
     for run in (*found.runs, *found.accuracy):
-        source, target = run.network.path.parents[1], folder / "runs" / _name(run)
-        if (source / LIST).is_file():
-            _copy(source / LIST, target / LIST)
-        if source in metrics and run.steps:
-            lines = [json.dumps(line, sort_keys=True) for line in metrics[source]]
-            write_text(target / METRICS_FILE, "\n".join(lines) + "\n")
+        texts = beside.get(run.network.path.parents[1], {}) if run.steps else {}
+        for name, text in texts.items():
+            write_text(folder / "runs" / _name(run) / name, text)
     for search in found.searches:
         for name in _SEARCHES:
             beside = search.parents[1] / name / search.name

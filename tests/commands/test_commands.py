@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import xarray as xr
 
 from invariance_jax.__main__ import main
 from invariance_jax.evaluation import results
@@ -193,6 +194,17 @@ def test_mistakes_end_with_code_2_and_one_line(arguments, message, capsys, tmp_p
     assert message in error
     assert error.startswith("invariance-jax: ") and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_evaluate_leaves_results_of_another_split_elsewhere(workdir, tmp_path):
+    flags = [f"--workdir={workdir}", "--config.eval.split=train[:6]", f"--output={tmp_path}"]
+    measured = "--config.eval.measurements=('invariance',)"
+    before = {path: path.read_bytes() for path in workdir.rglob("*.nc")}
+    assert main(["evaluate", *flags, measured]) == 0
+    (found,) = tmp_path.glob("invariance/*.nc")
+    with xr.open_dataset(found, engine="h5netcdf") as data:
+        assert data.attrs["split"] == "train[:6]" and data.sizes["image"] == 6
+    assert {path: path.read_bytes() for path in workdir.rglob("*.nc")} == before
 
 
 def test_evaluate_refuses_to_change_what_was_trained(workdir, capsys):
