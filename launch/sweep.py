@@ -65,6 +65,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--gpus_per_job", type=int, default=0, help="GPUs of each job (default: all it sees)")
     add("--fused", action="store_true", help="train runs that can share a program as one process")
     add("--retry", action="store_true", help="run again what failed")
+    add("--no_report", action="store_true", help="make no page when all are finished")
     add("--status", action="store_true", help="print the table and run nothing")
     add("--dry_run", action="store_true", help="print the commands and run nothing")
     add("--slurm", metavar="FLAGS", help="submit a SLURM array: flags of launch/slurm.sh")
@@ -354,7 +355,7 @@ def run_here(runs: Sequence[Run], left: Sequence[Job], values: argparse.Namespac
     if failed:
         print("launch/sweep.py: run again what failed by --retry", file=sys.stderr)
         return _FAILED
-    if runs[0].evaluate:
+    if runs[0].evaluate and not values.no_report:
         return subprocess.run(program(report_command(runs, values.root)), check=False).returncode
     return 0
 

@@ -5,6 +5,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -12,7 +13,7 @@ from invariance_jax import data, files
 from invariance_jax.commands import parsing
 from invariance_jax.errors import UserError
 from invariance_jax.report import charts, examples, load, pack, page, summaries, tables
-from invariance_jax.report.entries import Results
+from invariance_jax.report.entries import Pairs, Results
 from invariance_jax.report.rows import shortest_paths
 from invariance_jax.training.metrics import METRICS_FILE, read_metrics
 
@@ -103,27 +104,28 @@ def write(
         packed: Where the results are packed too.
     """
     found = load.read(folders)
-    notes, example, blocks = [], None, []
+    notes, image, blocks, judged, pairs = [], found.example, [], {}, {}
     if found.searches or boxes:
-        blocks = _factors(found, boxes, image_size, notes)
+        blocks, judged, pairs = _factors(found, boxes, image_size, notes)
     classes = _classes(found, notes)
     learned = _learned(folders)
     names = shortest_paths(map(str, learned))
     widths = {names[str(folder)]: lines for folder, lines in learned.items()}
-    if packed:
-        pack.write(found, packed, _beside(found, learned))
     if found.accuracy:
         print(f"\n{tables.accuracy(found.accuracy).to_text()}")
     if found.runs:
         print(f"\n{tables.invariance(summaries.grouped_invariance(found.runs)).to_text()}")
+    if found.runs and image is None:
         config = found.runs[0].config
         try:
             source = data.from_config(config.data, config.eval.split, "eval.split")
-            example = examples.transformed(source[0], config.data)
+            image = examples.prepared(source[0], config.data)
         except Exception as error:  # whatever a data set raises: the page does without it
             notes.append(f"no picture of the transforms: {error}")
     for problem in (*found.problems, *notes):
         print(f"invariance-jax: {problem}", file=sys.stderr)
+    if packed:
+        pack.write(found, packed, _beside(found, learned), image, pairs)
     words = ["invariance-jax", "report", *map(str, folders), f"--output={output}"]
     words += [f"--boxes={boxes}"] if boxes else []
     words += [f"--boxes_image_size={image_size:g}"] if image_size else []
@@ -131,9 +133,10 @@ def write(
     path = page.write(
         found,
         output,
-        example=example,
+        example=None if image is None else examples.transformed(image),
         classes=classes,
         factors=blocks,
+        judged=judged,
         widths=widths,
         notes=notes,
         command=command,
@@ -156,18 +159,22 @@ def _classes(found: Results, notes: list[str]) -> list[page.Block]:
 
 def _factors(
     found: Results, boxes: pathlib.Path | None, image_size: float | None, notes: list[str]
-) -> list[page.Block]:
+) -> tuple[list[page.Block], dict[str, dict[str, Any]], dict[str, Pairs]]:
     """The section on factors of variation; what it needs is loaded only where there is one."""
     from invariance_jax.factors import foreground
     from invariance_jax.report import factor_section, factors
 
     read = (str(boxes), foreground.read(boxes, image_size)) if boxes else None
-    searches, pairs = factors.read(found.searches, found.runs), {}
+    searches, pairs, kept = factors.read(found.searches, found.runs), {}, {}
     for search in searches:
         print(f"\n{search.scope}\n{factors.ranking(search).to_text()}")
         print(f"\n{factors.appearance(search).to_text()}")
+        if known := found.pairs.get(search.path.name):
+            pairs[search.title] = kept[search.path.name] = known
+            continue
         try:
-            pairs[search.title] = factor_section.examples(search)
+            pairs[search.title] = kept[search.path.name] = factor_section.examples(search)
         except Exception as error:  # whatever a data set raises: the page does without them
             notes.append(f"no pictures of pairs for {search.title}: {error}")
-    return list(factor_section.blocks(searches, found.runs, pairs=pairs, boxes=read))
+    blocks = list(factor_section.blocks(searches, found.runs, pairs=pairs, boxes=read))
+    return blocks, factor_section.judged(searches, found.runs), kept

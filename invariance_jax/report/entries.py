@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from invariance_jax.config import WEIGHTS_LABEL, ExperimentConfig, check, flatten
@@ -20,6 +21,8 @@ MAGNITUDES = 10
 _NAMES = ("model", "augmentation", "seed", "steps")
 
 Name = tuple[str, str, int, int]
+# Images [pair, 3, height, width, 3] in [0, 1], and what stands beside each.
+Pairs = tuple[np.ndarray, Sequence[str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,6 +109,9 @@ class Results:
         problems: Of every file that could not be read: which, and why.
         searches: Result files of similarity searches, not read.
         local: Local equivariance, one entry a network, all measured on the same images.
+        example: Of packed results: an image as it was measured, float in [0, 1]; else None.
+        pairs: Of packed results: pictures of pairs, as `factor_section.examples` makes them, by the
+            name of the search's file.
     """
 
     accuracy: tuple[Accuracy, ...]
@@ -113,6 +119,8 @@ class Results:
     problems: tuple[str, ...]
     searches: tuple[pathlib.Path, ...] = ()
     local: tuple[Local, ...] = ()
+    example: np.ndarray | None = None
+    pairs: Mapping[str, Pairs] = dataclasses.field(default_factory=dict)
 
 
 def described(data: xr.Dataset, path: pathlib.Path) -> tuple[ExperimentConfig, dict[str, Any]]:

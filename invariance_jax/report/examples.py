@@ -104,20 +104,31 @@ def tick_label(value: float) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def transformed(
-    example: data.Example, config: DataConfig
-) -> Float[np.ndarray, "transform magnitude size size 3"]:
-    """Transforms an image after the evaluation's own preparation.
+def prepared(example: data.Example, config: DataConfig) -> Float[np.ndarray, "size size 3"]:
+    """Prepares an image as the evaluation does.
 
     Args:
         example: The image.
         config: How large it becomes.
 
     Returns:
-        float32 in [0, 1], in the order of `TRANSFORMS` and of their magnitudes.
+        float32 in [0, 1].
     """
     preprocess = preprocessing(ExperimentConfig(data=config))
-    image = prepare_one(preprocess, example, config.canvas_size)
+    return np.asarray(prepare_one(preprocess, example, config.canvas_size))
+
+
+def transformed(
+    image: Float[np.ndarray, "size size 3"],
+) -> Float[np.ndarray, "transform magnitude size size 3"]:
+    """Transforms a prepared image.
+
+    Args:
+        image: float32 in [0, 1].
+
+    Returns:
+        float32 in [0, 1], in the order of `TRANSFORMS` and of their magnitudes.
+    """
     # Rules may leave the range by a rounding error.
     return np.clip(_on_grid(image), 0, 1)
 

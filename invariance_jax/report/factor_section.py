@@ -1,7 +1,9 @@
 """The report's section on factors of variation: sentences, figures, and pairs of images."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -101,6 +103,31 @@ def blocks(
             yield _of_specificity(search)
     if boxes:
         yield _of_boxes(*boxes)
+
+
+def judged(searches: Sequence[Search], runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """What the paper's claims ask of searches.
+
+    Args:
+        searches: The searches.
+        runs: Networks whose invariance is known.
+
+    Returns:
+        By title, as `claims.claims` takes it.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for search in searches:
+        top = min(TOPS[0], search.statistics.sizes["row"])
+        distinct = rankings.distinct(search.statistics)
+        known: dict[str, Any] = {"appearance": rankings.appearance_share(distinct, top)}
+        with contextlib.suppress(UserError):  # networks that were not measured
+            known["alignment"] = factors.align(search, runs)
+        if "wnid" in search.statistics.coords and search.statistics.sizes["class"] > 1:
+            table = wordnet.summary(wordnet.specificity(search.statistics))
+            line = table[table["compared_by"] == "iou_5"].iloc[0]
+            known["specificity"] = tuple(float(line[x]) for x in ("difference", "low", "high"))
+        found[search.title] = known
+    return found
 
 
 def _of_search(search: Search, pairs: tuple[np.ndarray, Sequence[str]] | None) -> Block:

@@ -66,6 +66,7 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
     local: list[Local] = []
     problems: list[str] = []
     searches: list[pathlib.Path] = []
+    example, pairs = None, {}
     for directory in map(pathlib.Path, directories):
         if not directory.is_dir():
             raise UserError(f"{directory} is not a folder; expected a folder of results")
@@ -82,6 +83,8 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
         for packed in _readable(unpack, directory.glob(PACKED), problems):
             runs, accuracy = runs + list(packed.runs), accuracy + list(packed.accuracy)
             local += packed.local
+            example = packed.example if example is None else example
+            pairs |= packed.pairs
         if len(runs) + len(accuracy) + len(problems) + len(searches) + len(local) == before:
             raise UserError(
                 f"{directory} holds no results; expected invariance/*.nc, accuracy/*.nc, a row in "
@@ -90,7 +93,7 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
     found = _together(runs, accuracy, problems, searches, local)
     parts = {"runs": found.runs, "accuracy": found.accuracy, "local": found.local}
     ordered = {name: tuple(sorted(each, key=_order)) for name, each in parts.items()}
-    return dataclasses.replace(found, **ordered)
+    return dataclasses.replace(found, **ordered, example=example, pairs=pairs)
 
 
 def _order(each: Result) -> tuple[Any, ...]:

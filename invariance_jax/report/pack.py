@@ -26,6 +26,7 @@ from invariance_jax.report.entries import (
     VARIABLES,
     Accuracy,
     Local,
+    Pairs,
     Result,
     Results,
     Run,
@@ -37,6 +38,7 @@ PACKED = "results.nc"
 _VARIABLE, _CORRECT, _TOP1, _MEDIANS = VARIABLES[0], "correct", "correct_top1", "medians"
 _STEP, _LOWEST = 0.02, -1.02
 _UNKNOWN = -1
+_PAIRS = "pairs "
 _SEARCHES = ("similarity_search", "similarity_checks")
 _COMPRESSED = {"zlib": True, "complevel": 9, "shuffle": False}
 
@@ -45,6 +47,8 @@ def write(
     found: Results,
     folder: pathlib.Path,
     beside: Mapping[pathlib.Path, Mapping[str, str]] = MappingProxyType({}),
+    example: np.ndarray | None = None,
+    pairs: Mapping[str, Pairs] = MappingProxyType({}),
 ) -> None:
     """Packs results.
 
@@ -52,12 +56,16 @@ def write(
         found: From `load.read`.
         folder: Where; made if absent.
         beside: By folder of a run: the text of small files that the report reads there, by name.
+        example: An image as it was measured, float [height, width, 3] in [0, 1].
+        pairs: Pictures of pairs by the name of the search's file.
     """
     groups = {
         "accuracy": _accuracy(found.accuracy),
         "by_feature": _by_feature(found.runs),
         "local": _local(found.local),
+        "example": None if example is None else _pictures(example),
     }
+    groups |= {f"{_PAIRS}{name}": _pictures(*each) for name, each in pairs.items()}
     packed = {name: each for name, each in groups.items() if each is not None}
     main = _invariance(found.runs)
     for each in (main, *packed.values()):
@@ -76,6 +84,12 @@ def write(
                 _copy(beside, folder / name / search.name)
 
 
+def _pictures(images: np.ndarray, titles: Sequence[str] = ()) -> xr.Dataset:
+    dims = [f"axis{i}" for i in range(images.ndim)]
+    counts = np.round(255 * images.clip(0, 1)).astype(np.uint8)
+    return xr.Dataset({"images": (dims, counts)}, attrs={"titles": json.dumps(list(titles))})
+
+
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
     if source.resolve() != target.resolve():
         with atomic_path(target) as temporary:
@@ -91,10 +105,18 @@ def _name(each: Result) -> str:
 def _said(entries: Iterable[Result], attributes: Sequence[Mapping[str, Any]]) -> str:
     """All attributes of the result files, as JSON text."""
     lines = [
-        {key: _plain(value) for key, value in attrs.items()} | {"name": _name(each)}
+        {key: _plain(value) for key, value in attrs.items()}
+        | {"name": _name(each), "config": _elsewhere(attrs["config"])}
         for each, attrs in zip(entries, attributes, strict=True)
     ]
     return json.dumps(lines, sort_keys=True)
+
+
+def _elsewhere(config: str) -> str:
+    """A config without the place of the images, which others do not have."""
+    values = json.loads(config)
+    values["data"]["data_dir"] = ""
+    return json.dumps(values, indent=2, sort_keys=True)
 
 
 def _plain(value: Any) -> Any:
@@ -198,7 +220,24 @@ def unpack(path: pathlib.Path) -> Results:
         accuracy = _unpacked_accuracy(results.read(path, "accuracy"), path)
     if "local" in held:
         local = _unpacked_local(results.read(path, "local"), path)
-    return Results(runs=tuple(runs), accuracy=tuple(accuracy), local=tuple(local), problems=())
+    shown = {name: _unpacked_pictures(results.read(path, name)) for name in held if _shows(name)}
+    example, _ = shown.pop("example", (None, ()))
+    return Results(
+        runs=tuple(runs),
+        accuracy=tuple(accuracy),
+        local=tuple(local),
+        problems=(),
+        example=example,
+        pairs={name.removeprefix(_PAIRS): each for name, each in shown.items()},
+    )
+
+
+def _shows(group: str) -> bool:
+    return group == "example" or group.startswith(_PAIRS)
+
+
+def _unpacked_pictures(data: xr.Dataset) -> Pairs:
+    return data["images"].values.astype(np.float32) / 255, json.loads(data.attrs["titles"])
 
 
 def _place(path: pathlib.Path, attrs: Mapping[str, Any]) -> pathlib.Path:

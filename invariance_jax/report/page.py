@@ -18,6 +18,7 @@ from invariance_jax.files import atomic_path, write_text
 from invariance_jax.report import (
     answers,
     charts,
+    claims,
     examples,
     frames,
     intervals,
@@ -78,6 +79,7 @@ def write(
     example: Float[np.ndarray, "transform magnitude height width 3"] | None = None,
     classes: Sequence[Block] = (),
     factors: Sequence[Block] = (),
+    judged: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     widths: charts.Trajectories | None = None,
     notes: Sequence[str] = (),
     command: str = "",
@@ -92,6 +94,7 @@ def write(
             the figure out.
         classes: What there is to say about single classes.
         factors: What there is to say about factors of variation.
+        judged: What `claims.claims` takes of searches.
         widths: Metrics of runs whose augmentation was learned, by run.
         notes: What is missing, for the page to say, beside the files that could not be read.
         command: The command line that makes the page, printed on it.
@@ -106,9 +109,12 @@ def write(
     sheet = None if example is None else examples.sheet(example)
     output = pathlib.Path(output_dir)
     of_blocks = [picture for block in (*classes, *factors) for picture in block.pictures]
-    every = [*pictures(results, widths or {}), *of_blocks]
+    invariance = intervals.invariance(results.runs) if results.runs else None
+    accuracy = intervals.accuracy(results.accuracy) if results.accuracy else None
+    every = [*pictures(results, invariance, accuracy, widths or {}), *of_blocks]
     path, missing = output / "report.html", [*results.problems, *notes]
     said = {"classes": classes, "factors": factors, "problems": missing, "command": command}
+    said["claims"] = claims.claims(invariance, accuracy, judged)
     text = _render(results, every, sheet=sheet, **said)
     for picture in every if figures else ():
         save(picture, output / "figures")
@@ -140,12 +146,17 @@ def save(picture: Picture, folder: pathlib.Path) -> None:
 
 
 def pictures(
-    results: Results, widths: charts.Trajectories = MappingProxyType({})
+    results: Results,
+    invariance: intervals.Drawn | None,
+    accuracy: intervals.Drawn | None,
+    widths: charts.Trajectories = MappingProxyType({}),
 ) -> Iterator[Picture]:
     """Lists the figures that the results allow.
 
     Args:
         results: From `load.read`.
+        invariance: From `intervals.invariance`.
+        accuracy: From `intervals.accuracy`.
         widths: Metrics of runs whose augmentation was learned, by run.
 
     Yields:
@@ -155,8 +166,6 @@ def pictures(
     colours = style.colours(each.row for each in every)
     coloured = {"colours": colours}
     runs, draw = results.runs, functools.partial
-    invariance = intervals.invariance(runs) if runs else None
-    accuracy = intervals.accuracy(results.accuracy) if results.accuracy else None
     if invariance:
         parts = frames.by_part(invariance)
         if len(parts):

@@ -13,7 +13,7 @@ from PIL import Image
 from invariance_jax import data
 from invariance_jax.config import ExperimentConfig
 from invariance_jax.errors import UserError
-from invariance_jax.report import charts, examples, frames, load, page, style, vega
+from invariance_jax.report import charts, examples, frames, intervals, load, page, style, vega
 from invariance_jax.report.rows import Network, Row
 from invariance_jax.transforms import TRANSFORMS
 
@@ -26,7 +26,9 @@ def pictures(study):
         "a": [{"step": step, "width/rotate": 10.0 * step} for step in range(3)],
         "b": [{"step": 0, "loss": 1.0}, {"step": 2, "width/rotate": 5.0, "width/scale": 0.3}],
     }
-    found = page.pictures(load.read([study.path]), widths)
+    results = load.read([study.path])
+    drawn = intervals.invariance(results.runs), intervals.accuracy(results.accuracy)
+    found = page.pictures(results, *drawn, widths)
     return {picture.name: picture for picture in found}
 
 
@@ -250,7 +252,7 @@ SIZES = {"image_size": 64, "resize_size": 73, "canvas_size": 64}
 def test_an_example_is_prepared_as_the_evaluation_does():
     config = ExperimentConfig().with_values(data={"name": "digits", **SIZES}).data
     (example,) = data.from_config(config, "validation[:1]", "eval.split")
-    found = examples.transformed(example, config)
+    found = examples.transformed(examples.prepared(example, config))
     assert found.shape == (13, 10, 64, 64, 3)
     image = found[list(TRANSFORMS).index("rotate"), 0]
     # Whole grey levels, as Pillow gives them: what solarize compares with its thresholds.
@@ -265,4 +267,5 @@ def test_real_photos_stay_in_range(real_data):
     source = data.from_config(config.data, "validation[:40]", "eval.split")
     assert len(source) == 40
     for position in range(40):
-        examples.check(examples.transformed(source[position], config.data))
+        image = examples.prepared(source[position], config.data)
+        examples.check(examples.transformed(image))

@@ -193,7 +193,7 @@ def test_without_a_standard_run_there_is_nothing_to_compare(other_folder, capsys
 
 
 def test_the_section_is_on_the_page(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(command.examples, "transformed", lambda each, config: None)
+    monkeypatch.setattr(command.examples, "prepared", lambda each, config: None)
     saved = []
     monkeypatch.setattr(page, "save", lambda picture, folder: saved.append(picture.name))
     add_invariances(folder, gains())

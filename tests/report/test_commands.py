@@ -51,7 +51,9 @@ def test_the_first_image_that_was_measured_is_the_example(folder, undrawn):
     assert main(["report", str(folder.path)]) == 0
     config = undrawn["results"].runs[0].config.data
     example = data.from_config(config, "validation[5:6]", "eval.split")[0]
-    np.testing.assert_array_equal(undrawn["example"], examples.transformed(example, config))
+    np.testing.assert_array_equal(
+        undrawn["example"], examples.transformed(examples.prepared(example, config))
+    )
     assert undrawn["notes"] == [] and undrawn["command"].startswith("invariance-jax report ")
 
 
@@ -74,14 +76,14 @@ def test_a_page_without_its_images_says_so(folder, undrawn, capsys, changes, rea
 
 def test_the_example_is_of_the_classes_measured(folder, undrawn, monkeypatch):
     shown = []
-    monkeypatch.setattr(command.examples, "transformed", lambda each, config: shown.append(each))
+    monkeypatch.setattr(command.examples, "prepared", lambda each, config: shown.append(each))
     folder.add("resnet8", "none", data={"classes": (7,)})
     assert main(["report", str(folder.path)]) == 0
     assert [each["label"] for each in shown] == [7] and undrawn["notes"] == []
 
 
 def test_a_damaged_file_is_named_and_the_rest_is_shown(folder, undrawn, capsys, monkeypatch):
-    monkeypatch.setattr(command.examples, "transformed", lambda each, config: None)
+    monkeypatch.setattr(command.examples, "prepared", lambda each, config: None)
     folder.add("resnet8", "none")
     damaged = folder.add("resnet8", "translate")
     damaged.write_bytes(damaged.read_bytes()[:5000])

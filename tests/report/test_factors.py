@@ -264,6 +264,10 @@ def test_section_says_what_was_found(networks, add_search):
         aligned.verdict in found[1].sentences[0] and f"{aligned.share:.0%}" in found[1].sentences[0]
     )
     assert "takes 25% of the image" in found[-1].sentences[0]
+    asked = factor_section.judged(searches, runs)[searches[0].title]
+    assert asked["alignment"].share == aligned.share and asked["appearance"].top == 5
+    assert len(asked["specificity"]) == 3
+    assert "alignment" not in factor_section.judged(searches, runs[:1])[searches[0].title]
     # Without the untrained network the sentence says what is missing.
     alone = list(factor_section.blocks(searches, runs[:1]))
     assert not alone[1].pictures and "not judged" in alone[1].sentences[0]

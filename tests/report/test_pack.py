@@ -10,7 +10,7 @@ from invariance_jax.__main__ import main
 from invariance_jax.commands import report as command
 from invariance_jax.evaluation.grid import FEATURES_GROUP
 from invariance_jax.factors.per_class import LIST
-from invariance_jax.report import classes, frames, load, page
+from invariance_jax.report import classes, frames, intervals, load, page
 
 QUARTER = {"data": {"fraction": 0.25}}
 STEP = 0.02
@@ -65,10 +65,12 @@ def measured(folder):
 
 @pytest.fixture
 def packed(measured, tmp_path, monkeypatch):
-    monkeypatch.setattr(command.examples, "transformed", lambda each, config: None)
     monkeypatch.setattr(page, "save", lambda each, to: None)
     target = tmp_path / "packed"
+    image = np.random.default_rng(1).random((8, 8, 3)).astype(np.float32)
+    monkeypatch.setattr(command.examples, "prepared", lambda each, config: image)
     assert main(["report", str(measured.path), f"--output={tmp_path}", f"--pack={target}"]) == 0
+    monkeypatch.setattr(command.examples, "prepared", None)
     return target
 
 
@@ -83,6 +85,7 @@ def test_results_are_the_same_within_a_step(measured, packed):
         np.testing.assert_allclose(other.by_feature, one.by_feature, atol=1e-6)
         assert list(other.by_feature["feature"].values) == ["stage1_block1"]
         assert other.network.fields == one.network.fields and other.config == one.config
+        assert other.config.data.data_dir == ""
         assert other.network.parameters == one.network.parameters
         assert set(one.measured) == set(other.measured)
         for name, value in one.measured.items():
@@ -108,8 +111,13 @@ def test_a_page_of_packed_results_shows_what_the_first_did(packed, tmp_path, mon
     assert main(["report", str(packed), f"--output={tmp_path / 'again'}"]) == 0
     # The folder is that of all four networks.
     assert list(told["widths"].values()) == [[{"step": 5, "width/rotate": 20.5}]] * 4
-    names = [picture.name for picture in page.pictures(told["results"], told["widths"])]
+    found = told["results"]
+    drawn = intervals.invariance(found.runs), intervals.accuracy(found.accuracy)
+    names = [picture.name for picture in page.pictures(found, *drawn, told["widths"])]
     assert {"sources", "by_depth", "local_equivariance", "under_transforms", "widths"} <= set(names)
+    assert told["notes"] == [] and told["example"].shape == (13, 10, 8, 8, 3)
+    image = np.random.default_rng(1).random((8, 8, 3))
+    np.testing.assert_allclose(told["example"][4, 0], image, atol=1 / 255)
     done = classes.rows_of(told["results"].runs[0].row)
     assert done[0] == ("ant", ("rotate 9",)) and done[1].rows == ()
 

@@ -97,6 +97,14 @@ def test_page_describes_every_chart_with_caption_and_alternative(page):
     assert vega.bundle().replace("</script", "<\\/script") in page.source
 
 
+def test_page_answers_the_papers_questions(page):
+    text = " ".join(" ".join(page.text).split())
+    assert "Is training data the main source of invariance? yes" in text
+    assert "data against augmentation: yes ; training without augmentation 0.40" in text
+    assert "mostly appearance, and specific to classes? not judged" in text
+    assert len([each for each in page.all("span") if each["class"].startswith("verdict")]) == 5
+
+
 def test_page_shows_the_transforms(page):
     shown = [image for image in page.all("img") if image["src"].startswith("data:image/webp")]
     assert len(shown) == 130 and all(image["alt"] for image in shown)
