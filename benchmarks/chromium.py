@@ -109,6 +109,14 @@ class Page:
         self._call("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
 
+    def before_scripts(self, script: str) -> None:
+        """Runs JavaScript in every page that is opened, before its own.
+
+        Args:
+            script: The script.
+        """
+        self._call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
     def run(self, script: str) -> Any:
         """Evaluates JavaScript in the page.
 

@@ -20,6 +20,7 @@ _INVARIANCE = "relative invariance"
 _DIRECTIONS = {"up": "#0072B2", "unclear": "#8C8C8C", "down": "#D55E00"}
 _SHAPES = {"up": "triangle-up", "unclear": "circle", "down": "triangle-down"}
 _LINE, _LABELS = 17, 250
+_BANDS = 5
 _DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3], [12, 3])
 
 
@@ -120,20 +121,24 @@ def _dash(frame: pd.DataFrame, layout: Layout) -> alt.StrokeDash | dict[str, Any
         title=None,
         columns=1 if layout == "phone" else 4,
         labelExpr="datum.label || 'all else alike'",
+        symbolType="stroke",
+        symbolSize=400,
     )
     return alt.StrokeDash("details:N", scale=alt.Scale(domain=shown, range=dashes), legend=legend)
+
+
+def _choice() -> alt.Parameter:
+    """A click on the legend leaves one augmentation, by shift several."""
+    return alt.selection_point(name="isolate", fields=["augmentation"], bind="legend")
 
 
 def _isolated(
     chart: alt.TopLevelMixin, layout: Layout, opacity: float = 1.0, *, first: bool = True
 ) -> alt.TopLevelMixin:
-    """Lets a click on the legend leave one augmentation, or by shift several.
-
-    Of several panels the first has the choice, and the others follow it.
-    """
+    """Dims what the legend does not leave; of several panels the first has the choice."""
     if layout == "paper":
         return chart.encode(opacity=alt.value(opacity))
-    chosen = alt.selection_point(name="isolate", fields=["augmentation"], bind="legend")
+    chosen = _choice()
     lit = chart.encode(opacity=alt.condition(chosen, alt.value(opacity), alt.value(0.06)))
     return lit.add_params(chosen) if first else lit
 
@@ -267,9 +272,14 @@ def by_magnitude(frame: pd.DataFrame, layout: Layout, *, colours: Colours) -> al
     lines = base.mark_line(point=alt.OverlayMarkDef(size=28)).encode(
         y=y, strokeDash=_dash(frame, layout)
     )
-    band = base.mark_area().encode(
-        y=alt.Y("q25:Q", title=_INVARIANCE), y2="q75:Q", opacity=alt.value(0.1)
-    )
+    band = base.mark_area().encode(y=alt.Y("q25:Q", title=_INVARIANCE), y2="q75:Q")
+    few = len(frame.drop_duplicates(["model", "training"])) <= _BANDS * frame["model"].nunique()
+    # Of many rows the bands hide each other: they are shown of what the legend leaves.
+    faint = alt.value(0.12 if few else 0)
+    shown = faint
+    if layout != "paper":
+        shown = alt.condition(_choice(), alt.value(0.16), faint, empty=False)
+    band = band.encode(opacity=shown)
     if layout == "paper":
         lines = lines.encode(opacity=alt.value(1))
         chart = (band + lines).properties(width=130, height=105)

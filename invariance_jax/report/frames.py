@@ -311,8 +311,9 @@ def _share(drawn: Drawn, row: Row, reference: Row, standard: Row) -> Interval:
     ours, theirs, plain = (drawn.at(each) for each in (row, standard, reference))
     value = (drawn.values[ours] - drawn.values[plain]) / whole.value
     draws = drawn.draws
-    ratios = (draws[:, ours] - draws[:, plain]) / (draws[:, theirs] - draws[:, plain])
-    low, high = np.percentile(ratios, intervals.LEVELS)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the few draws without a gain
+        ratios = (draws[:, ours] - draws[:, plain]) / (draws[:, theirs] - draws[:, plain])
+    low, high = np.percentile(ratios[np.isfinite(ratios)], intervals.LEVELS)
     return Interval(float(value), float(low), float(high))
 
 
