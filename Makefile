@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install quickstart test lint format clean
+.PHONY: install quickstart study study-report test lint format clean
 
 install: $(STAMP)
 
@@ -17,6 +17,16 @@ $(STAMP): setup.py pyproject.toml
 
 quickstart: $(STAMP)
 	$(BIN)/python -m invariance_jax quickstart --workdir=quickstart
+
+# The study of docs/results.md: two CPU cores and three hours; started again it goes on. DATA is a
+# folder of TFDS with imagenet2012.
+DATA ?= ~/tensorflow_datasets
+study: $(STAMP)
+	$(BIN)/python launch/study.py --root=study --data_dir=$(DATA) --pack=docs/study
+
+# Its page and figures, from the committed results.
+study-report: $(STAMP)
+	$(BIN)/python -m invariance_jax report docs/study/results --output=docs/study
 
 # Two processes: compilation dominates and most of it is serial. What one test has compiled, other
 # tests and the commands that they start find in a cache that lives as long as the run. XLA's older
@@ -36,4 +46,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache quickstart
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache quickstart study

@@ -106,6 +106,7 @@ def use(path: pathlib.Path) -> dict[str, Any]:
         browser.run(f"{figure}.scrollIntoView()")
         browser.wait(f"{figure}.querySelector('[data-drawn]') !== null")
         time.sleep(1)  # charts above are drawn too, and move this one
+        browser.run(f"{figure}.scrollIntoView()")
         marks = f"{figure}.querySelector('.chart svg').innerHTML"
         before = browser.run(marks)
         choose = f"{figure}.querySelectorAll('select')[0]"

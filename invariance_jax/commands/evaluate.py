@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from invariance_jax import data, devices, distributed, files, models, spec
 from invariance_jax.commands import parsing
-from invariance_jax.config import TRAINED_FIELDS, ExperimentConfig
+from invariance_jax.config import TRAINED_FIELDS, TRAINING_FIELDS, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation.evaluate import evaluate
 from invariance_jax.evaluation.measurement import Measurement
@@ -129,6 +129,7 @@ def measure(
         seconds=seconds,
         overwrite=values.overwrite,
         measurements=measurements,
+        trained_as=stored if trained else None,
     )
     return [output / each.name / f"{result_name(config, steps)}.nc" for each in measurements]
 
@@ -180,6 +181,7 @@ def write(
     seconds: float,
     overwrite: bool = False,
     measurements: Sequence[Measurement] | None = None,
+    trained_as: ExperimentConfig | None = None,
 ) -> None:
     """Measures a network and writes what was found.
 
@@ -192,6 +194,8 @@ def write(
         seconds: Time of training.
         overwrite: Whether a result file of another measurement may be replaced.
         measurements: What is measured; by default what `config.eval` asks for.
+        trained_as: The config that it was trained with, where that may differ, as for a run that is
+            measured on other classes or another data set.
 
     Raises:
         UserError: As `evaluation.evaluate`.
@@ -205,6 +209,8 @@ def write(
         "preprocessing": str(model.preprocessing),
         "config": config.to_json(),
     }
+    if trained_as and TRAINING_FIELDS & differences(trained_as, config).keys():
+        attributes["training_config"] = trained_as.to_json()
     evaluate(
         model,
         config,

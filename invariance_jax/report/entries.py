@@ -135,8 +135,10 @@ def described(data: xr.Dataset, path: pathlib.Path) -> tuple[ExperimentConfig, d
     """
     config = check(ExperimentConfig, json.loads(data.attrs["config"]))
     name = name_of(*(data.attrs[each] for each in _NAMES))
-    values, parameters = flatten(config.to_dict()), str(data.attrs["parameters_sha256"])
-    # A finished network may be measured with other classes than it was trained with.
+    # A finished network may be measured on other images than it was trained on.
+    trained_as = json.loads(data.attrs.get("training_config", "null"))
+    trained = check(ExperimentConfig, trained_as) if trained_as else config
+    values, parameters = flatten(trained.to_dict()), str(data.attrs["parameters_sha256"])
     identity = json.loads(data.attrs.get("measurement", "{}"))
     measured = {
         "dataset": data.attrs["dataset"],

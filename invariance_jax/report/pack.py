@@ -39,6 +39,7 @@ _VARIABLE, _CORRECT, _TOP1, _MEDIANS = VARIABLES[0], "correct", "correct_top1", 
 _STEP, _LOWEST = 0.02, -1.02
 _UNKNOWN = -1
 _PAIRS = "pairs "
+_CONFIGS = ("config", "training_config")
 _SEARCHES = ("similarity_search", "similarity_checks")
 _COMPRESSED = {"zlib": True, "complevel": 9, "shuffle": False}
 
@@ -106,7 +107,8 @@ def _said(entries: Iterable[Result], attributes: Sequence[Mapping[str, Any]]) ->
     """All attributes of the result files, as JSON text."""
     lines = [
         {key: _plain(value) for key, value in attrs.items()}
-        | {"name": _name(each), "config": _elsewhere(attrs["config"])}
+        | {key: _elsewhere(attrs[key]) for key in _CONFIGS if key in attrs}
+        | {"name": _name(each)}
         for each, attrs in zip(entries, attributes, strict=True)
     ]
     return json.dumps(lines, sort_keys=True)

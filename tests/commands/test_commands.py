@@ -15,6 +15,7 @@ from invariance_jax.__main__ import main
 from invariance_jax.evaluation import results
 from invariance_jax.evaluation.evaluate import read_table
 from invariance_jax.evaluation.shards import Shards
+from invariance_jax.report import load
 
 ROOT = pathlib.Path(__file__).parents[2]
 DIGITS = f"--config={ROOT / 'configs' / 'digits.py'}"
@@ -205,6 +206,20 @@ def test_evaluate_leaves_results_of_another_split_elsewhere(workdir, tmp_path):
     with xr.open_dataset(found, engine="h5netcdf") as data:
         assert data.attrs["split"] == "train[:6]" and data.sizes["image"] == 6
     assert {path: path.read_bytes() for path in workdir.rglob("*.nc")} == before
+
+
+def test_a_run_that_is_measured_on_other_classes_stays_what_it_was_trained_as(workdir, tmp_path):
+    flags = [f"--workdir={workdir}", "--config.data.classes=(0,1,2)", f"--output={tmp_path}"]
+    flags += ["--config.eval.split=validation[:40]", "--config.eval.measurements=('invariance',)"]
+    assert main(["evaluate", *flags]) == 0
+    ours, theirs = (load.read([each]).runs for each in (tmp_path, workdir))
+    trained = next(run for run in theirs if run.steps)
+    (run,) = ours
+    assert run.network.fields == trained.network.fields and "data.classes" in run.network.fields
+    assert run.network.fields["data.classes"] == ()
+    assert tuple(run.measured["classes"]) == (0, 1, 2)
+    # Both measure one network.
+    assert run.network.parameters == trained.network.parameters
 
 
 def test_evaluate_refuses_to_change_what_was_trained(workdir, capsys):
