@@ -22,8 +22,8 @@ NO_AUGMENTATION = ("none",)
 Kind = Literal["untrained", "imported", "trained"]
 Part = Literal["architecture", "training", "data", "augmentation", "recipe", "subset"]
 
-_DATA = ("data.name", "data.train_split", "data.label_feature", "data.classes", "data.fraction")
-_SUBSET = "data.subset_seed"
+_SUBSET, _CLASSES = "data.subset_seed", "data.classes"
+_DATA = ("data.name", "data.train_split", "data.label_feature", _CLASSES, "data.fraction")
 _PARTS: Mapping[str, Part] = {
     MODEL: "architecture",
     AUGMENTATION: "augmentation",
@@ -43,7 +43,7 @@ _WRITTEN: Mapping[str, Callable[[Any], str]] = {
     **dict.fromkeys(("optimizer.name", "optimizer.schedule", "train.loss"), str),
     WEIGHTS: lambda file: file and f"from {file}",
     "data.fraction": lambda share: "" if share == 1 else f"{100 * share:g}% of data",
-    "data.classes": lambda classes: classes and _of_classes(classes),
+    _CLASSES: lambda classes: classes and _of_classes(classes),
     _SUBSET: "subset {}".format,
     _STEPS: "{} steps".format,
     "data.image_size": "{} px".format,
@@ -281,6 +281,11 @@ def _texts(path: str, values: Sequence[Any]) -> dict[Any, str]:
         short = {value: " + ".join(forms[each] for each in value) for value in values}
     elif path == WEIGHTS:
         short |= shortest_paths(filter(None, values))
+    elif path == _CLASSES:
+        largest = max(values, key=len)
+        # What all others are parts of goes without saying.
+        if all(set(value) <= set(largest) and value for value in values):
+            short[largest] = ()
     elif all(isinstance(value, str) for value in values):
         short |= shortest_forms(values)
     name = path.rpartition(".")[2].replace("_", " ")

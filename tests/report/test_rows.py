@@ -234,3 +234,13 @@ def test_the_untrained_network_of_another_input_is_not_ones_own():
     untrained = network(steps=0, optimizer={"learning_rate": 0.9})
     found = rows.tell_apart([trained, other, untrained])
     assert rows.untrained_of(found.values()) == {found[trained.row]: found[untrained.row]}
+
+
+def test_classes_that_hold_all_others_go_without_saying():
+    def of(*classes):
+        return labels(*(network(data={"classes": each}) for each in classes))
+
+    some = tuple(range(20))
+    half, three = "resnet8, none, 10 classes", "resnet8, none, classes 0, 1, 2"
+    assert of(some, some[::2], some[:3]) == ["resnet8, none", half, three]
+    assert of(some[::2], (5, 7)) == [half, "resnet8, none, classes 5, 7"]
