@@ -128,7 +128,7 @@ class Group:
             options: The command line.
         """
         self._grace = options.grace
-        self._told_to_stop = False
+        self.told_to_stop = False
         self._ended: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._readers: list[threading.Thread] = []
@@ -168,7 +168,7 @@ class Group:
         Args:
             signal_number: Which.
         """
-        self._told_to_stop = True
+        self.told_to_stop = True
         # Of a closed terminal JAX knows nothing.
         if signal_number == signal.SIGHUP:
             signal_number = signal.SIGTERM
@@ -183,6 +183,12 @@ class Group:
             if process.poll() is None:
                 _kill_group(process)
 
+    def _next(self) -> tuple[int, int]:
+        # A signal that comes just before the wait does not end it: Python acts on it after.
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._ended.get(timeout=1)
+
     def wait(self) -> int:
         """Waits for all; if one fails, stops the others.
 
@@ -191,10 +197,10 @@ class Group:
         """
         first = 0
         for remaining in reversed(range(len(self._processes))):
-            number, code = self._ended.get()
+            number, code = self._next()
             if code and not first:
                 first = code if code > 0 else _SIGNALED - code
-                stop = remaining and not self._told_to_stop
+                stop = remaining and not self.told_to_stop
                 others = "; stopping the others" if stop else ""
                 _say(f"process {number} ended with code {first}{others}")
                 if stop:
@@ -265,7 +271,7 @@ def main(argv: Sequence[str]) -> int:
             signal.signal(number, forward)
     for attempt in range(options.restarts + 1):
         groups.append(Group(options))
-        if received:
+        if received and not groups[-1].told_to_stop:
             groups[-1].send(received[0])
         code = groups[-1].wait()
         if received and code:

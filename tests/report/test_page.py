@@ -102,7 +102,9 @@ def test_page_answers_the_papers_questions(page):
     assert "Is training data the main source of invariance? yes" in text
     assert "data against augmentation: yes ; training without augmentation 0.40" in text
     assert "mostly appearance, and specific to classes? not judged" in text
-    assert len([each for each in page.all("span") if each["class"].startswith("verdict")]) == 5
+    assert (
+        len([each for each in page.all("span") if each.get("class", "").startswith("verdict")]) == 5
+    )
 
 
 def test_page_shows_the_transforms(page):
