@@ -62,12 +62,14 @@ class Accuracy(Result):
         seconds: Time that training took.
         correct: Whether the first guess is right, bool [image] with the coordinate label and the
             attributes of the file; None where the result has no labels.
+        predicted: The first guess, int32 [image]; None where the result does not say.
     """
 
     top1: float
     top5: float
     seconds: float
     correct: xr.DataArray | None = None
+    predicted: xr.DataArray | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -221,7 +221,8 @@ def read_accuracy(path: pathlib.Path) -> Accuracy:
     if "label" in data.coords:
         correct = data["correct_top1"].astype(bool).assign_attrs(data.attrs)
     seconds = float(data.attrs["seconds"])
-    return Accuracy(**shared, top1=top1, top5=top5, seconds=seconds, correct=correct)
+    values = {"top1": top1, "top5": top5, "seconds": seconds}
+    return Accuracy(**shared, **values, correct=correct, predicted=data.get("predicted"))
 
 
 def _read(

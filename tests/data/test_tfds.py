@@ -314,7 +314,7 @@ def test_heavy_libraries_are_imported_where_they_are_used(tmp_path, dataset_writ
 import sys
 import numpy as np
 from invariance_jax.data import FolderSource, batches_at, load_source
-heavy = {{"grain", "matplotlib", "orbax", "sklearn", "tensorflow_datasets"}}
+heavy = {{"altair", "grain", "orbax", "sklearn", "tensorflow_datasets"}}
 never = {{"tensorflow", "torch"}}
 assert not (heavy | never) & set(sys.modules), sorted(sys.modules)
 digits = load_source("digits", "validation")
