@@ -71,6 +71,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pillow>=13.0",
+        "pyarrow>=26",
         "pydantic>=2.14",
         "safetensors>=0.8",
         "scikit-learn>=1.9",

@@ -90,10 +90,10 @@ class DataConfig(Section):
     """The images."""
 
     name: str = training("imagenet2012", measures=EVERY_MEASUREMENT)
-    """"digits" (embedded), "folder" (image files in `data_dir`), or a TFDS data set with `image`
-    and `label`."""
+    """"digits" (embedded), "folder" (image files in `data_dir`), "arrow" (there what Hugging Face's
+    `save_to_disk` wrote, or parquet files), or a TFDS data set with `image` and `label`."""
     data_dir: str = execution("")
-    """The TFDS folder, or the folder of images; empty for digits."""
+    """The TFDS folder, or the folder of images or tables; empty for digits."""
     train_split: str = training("train")
     """Split to train on, in TFDS notation."""
     validation_split: str = training("validation", measures=_ACCURACIES)
@@ -115,7 +115,7 @@ class DataConfig(Section):
     workers: Whole = execution(0, ge=0, le=1024)
     """Processes that decode; 0 to decode in threads."""
     label_feature: str = training("label", measures=EVERY_MEASUREMENT)
-    """The TFDS feature that holds the class."""
+    """The TFDS feature, or the column, that holds the class."""
     classes: tuple[int | str, ...] = training((), measures=EVERY_MEASUREMENT)
     """Numbers or names of the classes to train and measure on; empty for all. Labels keep the data
     set's numbers."""

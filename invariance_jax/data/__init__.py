@@ -10,6 +10,7 @@ from invariance_jax.data.decode import BadImage, BadImageCounter, decode, to_can
 from invariance_jax.data.folder import FolderSource
 from invariance_jax.data.imagenet import with_imagenet_labels
 from invariance_jax.data.sources import (
+    ARROW,
     FOLDER,
     ArraySource,
     DataError,

@@ -15,8 +15,8 @@ from invariance_jax.config import DataConfig
 from invariance_jax.errors import UserError, unknown_name
 
 NO_LABEL = -1
-# What `config.data.name` calls a folder of images.
-FOLDER = "folder"
+# What `config.data.name` calls a folder of images, and one of tables with images.
+FOLDER, ARROW = "folder", "arrow"
 # The TFDS feature that holds the class in nearly every data set.
 DEFAULT_LABEL = "label"
 # What stands for `all` while TFDS reads a split.
@@ -89,12 +89,13 @@ def load_source(
     """Opens a data set; no image is read.
 
     Args:
-        name: "digits" (embedded, needs nothing), "folder" (image files, see `FolderSource`), or
-            an image classification data set prepared by TensorFlow Datasets as ArrayRecord:
+        name: "digits" (embedded, needs nothing), "folder" (image files, see `FolderSource`),
+            "arrow" (tables of Hugging Face's `datasets`, see `arrow.ArrowSource`), or an image
+            classification data set prepared by TensorFlow Datasets as ArrayRecord:
             `name[/config][:version]`.
         split: In TFDS notation: `train`, `train[:10%]`, `validation[:64]`.
-        data_dir: The folder of image files, or the TFDS folder; not read for digits.
-        label_feature: The TFDS feature that holds the class; read for TFDS only.
+        data_dir: The folder of image files or tables, or the TFDS folder; not read for digits.
+        label_feature: The TFDS feature or the column that holds the class.
 
     Returns:
         The images, in the data set's own order.
@@ -115,6 +116,10 @@ def load_source(
         from invariance_jax.data.folder import FolderSource
 
         return FolderSource(data_dir, split)
+    if name == ARROW:
+        from invariance_jax.data.arrow import ArrowSource
+
+        return ArrowSource(data_dir, split, label_feature)
     from invariance_jax.data.tfds import TfdsSource
 
     return TfdsSource(name, split, data_dir, label_feature)

@@ -80,7 +80,10 @@ def evaluate(
         split, source = run[0], sources[run]
         paths = {each.name: output / each.name / f"{name}.nc" for each in together}
         network = {"parameters_sha256": fingerprint, "config.model.name": config.model.name}
-        if config.data.name == data.FOLDER:  # which folder it was, the config does not say
+        if config.data.name in (
+            data.FOLDER,
+            data.ARROW,
+        ):  # which folder it was, the config does not say
             names = "\n".join(source.names())
             network["names_sha256"] = hashlib.sha256(names.encode()).hexdigest()
         identities = {

@@ -146,8 +146,9 @@ def test_class_effects_by_hand(add):
     # best 1 of 10).
     assert found["confused_with"].to_list() == ["7", ""]
     assert found["shift"].to_list() == pytest.approx([0.25, 0])
-    # Class 5, by halves of five: none has 4 and 3 right, which the first half prefers; narrow 3 and
-    # 3, so that the second half takes the first of two; standard 4 and 4. Each chooses for the other.
+    # Class 5, by halves of five: none has 4 and 3 right, which the first half prefers; narrow 3
+    # and 3, so that the second half takes the first of two; standard 4 and 4. Each chooses for the
+    # other.
     assert found["unbiased"][5] == pytest.approx(((3 - 4) / 5 + (4 - 4) / 5) / 2)
     assert "+40.0" in robustness.class_effects_text(robustness.class_effects(entries(folder)))
 
