@@ -14,7 +14,7 @@ import timm
 import torchvision
 
 _TABLE = pathlib.Path(__file__).parent.parent / "invariance_jax/models/data/preprocessing.csv"
-_COLUMNS = "name,image_size,resize_size,interpolation,mean,std"
+_COLUMNS = "name,image_size,resize_size,interpolation,squash,mean,std"
 # Of the two families that are read here; what is left out has parts of its own.
 _FAMILIES = re.compile(r"(deit|resnet\d|resnetaa|resnetblur|resnext|wide_resnet|vit_\w+_patch)")
 _OTHERS = re.compile(
@@ -30,9 +30,10 @@ def rows() -> list[str]:
         if _FAMILIES.match(name) and not _OTHERS.search(name):
             cfg = timm.get_pretrained_cfg(name)
             size = cfg.input_size[-1]
-            # As timm's own evaluation computes it; what timm squashes has a share of 1.
+            # As timm's own evaluation computes it.
             sizes = size, math.floor(size / cfg.crop_pct)
-            found[name] = (*sizes, cfg.interpolation, cfg.mean, cfg.std)
+            squash = int(cfg.crop_mode == "squash")
+            found[name] = (*sizes, cfg.interpolation, squash, cfg.mean, cfg.std)
     for name in torchvision.models.list_models(torchvision.models):
         if not _FAMILIES.match(name) and not name.startswith("vit_"):
             continue
@@ -40,9 +41,9 @@ def rows() -> list[str]:
             (filter_,) = {each.transforms().interpolation.value}
             of = each.transforms()
             stem = each.url.rpartition("/")[2].removesuffix(".pth")
-            found[stem] = (*of.crop_size, *of.resize_size, filter_, of.mean, of.std)
+            found[stem] = (*of.crop_size, *of.resize_size, filter_, 0, of.mean, of.std)
     return [
-        ",".join((name, *map(str, values[:3]), *(" ".join(map(str, each)) for each in values[3:])))
+        ",".join((name, *map(str, values[:4]), *(" ".join(map(str, each)) for each in values[4:])))
         for name, values in sorted(found.items())
     ]
 

@@ -15,8 +15,8 @@ crops of the paper, by count of forward passes 70 % of the grid.
 Images are resized, cropped and normalised as the weights want it, by the `config.json` of timm or
 the `preprocessor_config.json` of Hugging Face beside them, or by a table of what timm and
 torchvision publish (vit_base_patch16_224.augreg_in1k.safetensors), or else as ImageNet's are in
-torchvision. A line says which; --config.data.mean, std, interpolation, resize_size and image_size
-say otherwise.
+torchvision. A line says which; --config.data.mean, std, interpolation, squash, resize_size and
+image_size say otherwise.
 """
 
 import re
@@ -47,6 +47,7 @@ def get_config(argument: str = "resnet18") -> ml_collections.ConfigDict:
             "resize_size": wanted.resize_size,
             "canvas_size": max(512, 2 * wanted.resize_size),
             "interpolation": wanted.interpolation,
+            "squash": wanted.squash,
             "mean": wanted.mean,
             "std": wanted.std,
         }

@@ -107,6 +107,9 @@ class DataConfig(Section):
     interpolation: Literal["bilinear", "bicubic"] = training("bilinear", measures=EVERY_MEASUREMENT)
     """The filter of every resize, antialiased as Pillow's: "bilinear", as the paper, or "bicubic",
     as most of timm's weights want it."""
+    squash: bool = training(False, measures=EVERY_MEASUREMENT)
+    """Whether a resize makes images square, whatever their aspect, before the centre crop, as most
+    of Hugging Face's weights and timm's "squash" want it."""
     mean: Colour = training((0.485, 0.456, 0.406), measures=EVERY_MEASUREMENT)
     """What is subtracted from red, green and blue in [0, 1]; ImageNet's, as torchvision's weights
     want it. timm's own weights of vision transformers want `(0.5, 0.5, 0.5)`, as `std` too."""

@@ -484,7 +484,9 @@ class _ResizedGrid(NamedTuple):
         return Box(top * self.row, left * self.column, side * self.row, side * self.column)
 
 
-def _resized_grid(resize: int, height: Size, width: Size) -> _ResizedGrid:
+def _resized_grid(resize: int, height: Size, width: Size, squash: bool) -> _ResizedGrid:
+    if squash:
+        return _ResizedGrid(jnp.int32(resize), jnp.int32(resize), height / resize, width / resize)
     # int(resize * long / short), as torchvision: the two axes differ slightly in scale.
     shorter = jnp.minimum(height, width)
     rows, columns = (resize * height) // shorter, (resize * width) // shorter
@@ -500,19 +502,21 @@ class ResizedCenterCrop:
         resize: Shorter side after resizing, in pixels.
         t: Largest translation as a fraction of the height and width of what moves; 0 for none.
         moved: What moves over a black ground: the whole resized image, or its centre crop.
+        squash: Whether both sides are resized to `resize`, whatever the aspect.
     """
 
     size: int = dataclasses.field(metadata={"static": True})
     resize: int = dataclasses.field(metadata={"static": True})
     t: float | Scalar
     moved: Literal["image", "crop"] = dataclasses.field(default="image", metadata={"static": True})
+    squash: bool = dataclasses.field(default=False, metadata={"static": True})
 
     frames: ClassVar[tuple[int, ...]] = ()
 
     def __call__(self, key: PRNGKeyArray, height: Size, width: Size) -> tuple[Window, ...]:
         """Draws the window; see `Boxes`."""
         key_y, key_x = jax.random.split(key)
-        grid = _resized_grid(self.resize, height, width)
+        grid = _resized_grid(self.resize, height, width, self.squash)
         sides = (grid.height, grid.width) if self.moved == "image" else (self.size, self.size)
         down, right = _shift(key_y, self.t, sides[0]), _shift(key_x, self.t, sides[1])
         return self.moved_by(height, width, down=down, right=right)
@@ -531,7 +535,7 @@ class ResizedCenterCrop:
         Returns:
             The window.
         """
-        grid = _resized_grid(self.resize, height, width)
+        grid = _resized_grid(self.resize, height, width, self.squash)
         image = box_of(0, 0, height, width)
         # torchvision's centre crop starts at int(round((side - crop) / 2)), half to even.
         top, left = (jnp.round((side - self.size) / 2) for side in (grid.height, grid.width))
@@ -549,11 +553,13 @@ class ResizedRandomCrop:
         size: Side of the output in pixels.
         resize: Shorter side after resizing, in pixels.
         cropsize: Side of the crop in resized pixels, at most `resize`.
+        squash: Whether both sides are resized to `resize`, whatever the aspect.
     """
 
     size: int = dataclasses.field(metadata={"static": True})
     resize: int = dataclasses.field(metadata={"static": True})
     cropsize: int = dataclasses.field(metadata={"static": True})
+    squash: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -562,7 +568,7 @@ class ResizedRandomCrop:
 
     def __call__(self, key: PRNGKeyArray, height: Size, width: Size) -> tuple[Window, ...]:
         """Draws the window; see `Boxes`."""
-        grid = _resized_grid(self.resize, height, width)
+        grid = _resized_grid(self.resize, height, width, self.squash)
         key_top, key_left = jax.random.split(key)
         top = jax.random.randint(key_top, (), 0, grid.height - self.cropsize + 1)
         left = jax.random.randint(key_left, (), 0, grid.width - self.cropsize + 1)
@@ -580,12 +586,14 @@ class CropOfCenterCrop:
         resize: Shorter side after resizing, in pixels.
         t: Largest translation as a fraction of `size`; 0 for none.
         area: Distribution of the square's area as a fraction of the centre crop's.
+        squash: Whether both sides are resized to `resize`, whatever the aspect.
     """
 
     size: int = dataclasses.field(metadata={"static": True})
     resize: int = dataclasses.field(metadata={"static": True})
     t: float | Scalar
     area: Area
+    squash: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
     def frames(self) -> tuple[int, ...]:
@@ -594,7 +602,7 @@ class CropOfCenterCrop:
 
     def __call__(self, key: PRNGKeyArray, height: Size, width: Size) -> tuple[Window, ...]:
         """Draws the windows; see `Boxes`."""
-        outer = ResizedCenterCrop(size=self.size, resize=self.resize, t=0.0)
+        outer = ResizedCenterCrop(size=self.size, resize=self.resize, t=0.0, squash=self.squash)
         inner = CenterCrop(sizes=TorchvisionSize(area=self.area, ratio=SQUARE), t=self.t)
         side = jnp.int32(self.size)
         return outer(key, height, width) + inner(key, side, side)

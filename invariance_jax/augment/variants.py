@@ -230,33 +230,35 @@ _OPTIONS: Mapping[str, tuple[Any, Callable[[str, Any], Any]]] = {
     "cropsize": (None, lambda _, value: value),
 }
 
-# A maker takes the output's size, the shorter side after a resize (of no effect on crops of the
-# source itself), and its variant's options by keyword.
+# A maker takes the output's size, the shorter side after a resize and whether that keeps no aspect
+# (both of no effect on crops of the source itself), and its variant's options by keyword.
 
 
-def _random_crop(size: int, resize: int, **sizes: Any) -> Boxes:
+def _random_crop(size: int, resize: int, squash: bool, **sizes: Any) -> Boxes:
     return boxes.RandomResizedCrop(sizes=_sizes(**sizes))
 
 
-def _center_crop(size: int, resize: int, *, t: float = 0.0, **sizes: Any) -> Boxes:
+def _center_crop(size: int, resize: int, squash: bool, *, t: float = 0.0, **sizes: Any) -> Boxes:
     return boxes.CenterCrop(sizes=_sizes(**sizes), t=t)
 
 
-def _resized(size: int, resize: int, *, t: float = 0.0, **moved: str) -> Boxes:
+def _resized(size: int, resize: int, squash: bool, *, t: float = 0.0, **moved: str) -> Boxes:
     _check_margin(size, resize)
-    return boxes.ResizedCenterCrop(size=size, resize=resize, t=t, **moved)
+    return boxes.ResizedCenterCrop(size=size, resize=resize, t=t, squash=squash, **moved)
 
 
-def _resized_random_crop(size: int, resize: int, *, cropsize: int | None) -> Boxes:
+def _resized_random_crop(size: int, resize: int, squash: bool, *, cropsize: int | None) -> Boxes:
     cropsize = size if cropsize is None else cropsize
     expected = f"a whole number of resized pixels, 1 to resize, which is {resize}"
     spec.check_number("cropsize", cropsize, 1, resize, expected, whole=True)
-    return boxes.ResizedRandomCrop(size=size, resize=resize, cropsize=cropsize)
+    return boxes.ResizedRandomCrop(size=size, resize=resize, cropsize=cropsize, squash=squash)
 
 
-def _crop_of_center_crop(size: int, resize: int, *, t: float = 0.0, **area: Any) -> Boxes:
+def _crop_of_center_crop(
+    size: int, resize: int, squash: bool, *, t: float = 0.0, **area: Any
+) -> Boxes:
     _check_margin(size, resize)
-    return boxes.CropOfCenterCrop(size=size, resize=resize, t=t, area=_area(**area))
+    return boxes.CropOfCenterCrop(size=size, resize=resize, t=t, area=_area(**area), squash=squash)
 
 
 def _check_margin(size: int, resize: int) -> None:
@@ -298,6 +300,7 @@ def get(
     size: int = 224,
     resize: int | None = None,
     interpolation: Interpolation = "bilinear",
+    squash: bool = False,
     **overrides: float | str | tuple[float, float],
 ) -> Augmentation:
     """Makes an augmentation variant.
@@ -312,6 +315,8 @@ def get(
         resize: Shorter side before the centre crop in pixels, for the variants that resize
             first; the others crop the source itself. By default the paper's 256 for 224.
         interpolation: The filter of all resizing, Pillow's "bilinear" (the paper's) or "bicubic".
+        squash: Whether the variants that resize first resize both sides to `resize`, whatever the
+            aspect.
         **overrides: Numbers of the variant, by keyword:
 
             - `t` (every `translate`): largest translation as a fraction of the side, 0 to 1; .3.
@@ -363,7 +368,7 @@ def get(
     return Augmentation(
         name=name,
         size=size,
-        boxes=make_boxes(size, resize, **options),
+        boxes=make_boxes(size, resize, squash, **options),
         flip_probability=flip_probability,
         antialias=antialias,
         interpolation=interpolation,
@@ -377,6 +382,7 @@ def parse(
     resize: int,
     field: str,
     interpolation: Interpolation = "bilinear",
+    squash: bool = False,
 ) -> Augmentation:
     """Makes the augmentation that a config names.
 
@@ -386,6 +392,7 @@ def parse(
         resize: Shorter side after a resize, likewise.
         field: Where the text came from, for error messages: "config.augment.name".
         interpolation: The filter of all resizing, likewise.
+        squash: Whether a resize keeps no aspect, likewise.
 
     Returns:
         The augmentation.
@@ -400,7 +407,8 @@ def parse(
     """
     try:
         name, options = spec.parse(text)
-        default = {"size": size, "resize": resize, "interpolation": interpolation}
+        default = {"size": size, "resize": resize}
+        default |= {"interpolation": interpolation, "squash": squash}
         return get(name, **(default | options))
     except (UserError, TypeError) as error:
         raise UserError(f"{field}: {error}") from error

@@ -162,6 +162,7 @@ def initial(config: ExperimentConfig, split_field: str = "eval.split") -> models
             dtype=config.model.dtype,
             resize_size=config.data.resize_size,
             interpolation=config.data.interpolation,
+            squash=config.data.squash,
             mean=config.data.mean,
             std=config.data.std,
             which_weights=config.model.which_weights,

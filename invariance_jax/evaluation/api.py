@@ -34,6 +34,7 @@ def measure(
     image_size: int | None = None,
     resize_size: int | None = None,
     interpolation: Interpolation | None = None,
+    squash: bool | None = None,
     canvas_size: int | None = None,
     batch_size: int = 0,
     memory: int = 2**31,
@@ -65,6 +66,8 @@ def measure(
             others as a model of `load_model` wants it, or to 256 for 224.
         interpolation: The filter of that resize, "bilinear" or "bicubic"; by default as the model
             wants it, or bilinear.
+        squash: Whether that resize makes images square, whatever their aspect, before the crop; by
+            default as the model wants it.
         canvas_size: Longest side that images keep before they are resized, pixels; twice
             `resize_size` by default, and all of an array's.
         batch_size: Images a forward pass; 0 for as many as fit into `memory`.
@@ -107,7 +110,11 @@ def measure(
             "expected 'pixel', or a model of load_model"
         )
     preprocess = augment.get(
-        "none", size=size, resize=resize, interpolation=interpolation or wanted.interpolation
+        "none",
+        size=size,
+        resize=resize,
+        interpolation=interpolation or wanted.interpolation,
+        squash=wanted.squash if squash is None else squash,
     )
     measurement = Invariance(
         transforms=transforms,

@@ -274,7 +274,8 @@ def augmentation_of(config: ExperimentConfig, text: str, field: str) -> Augmenta
             f"{sizes['resize']}; expected resize_size to be at least image_size, the side of the "
             "centre crop that is measured"
         )
-    return augment.parse(text, field=field, interpolation=config.data.interpolation, **sizes)
+    how = {"interpolation": config.data.interpolation, "squash": config.data.squash}
+    return augment.parse(text, field=field, **how, **sizes)
 
 
 def preprocessing(config: ExperimentConfig) -> Augmentation:

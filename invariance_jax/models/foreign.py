@@ -171,8 +171,8 @@ def _of_file(name: str, file: str, function: str, **given: Any) -> Model:
         raise UserError(f"model {name!r}: {error}") from error
     except Exception as error:  # whatever the user's code raises
         raise UserError(f"model {name!r}: {type(error).__name__}: {error}") from error
-    sizes = {key: given.get(key) for key in ("image_size", "resize_size", "interpolation")}
-    wanted = preprocessing_of(name).replaced(**sizes)
+    resize = ("image_size", "resize_size", "interpolation", "squash")
+    wanted = preprocessing_of(name).replaced(**{key: given.get(key) for key in resize})
     side = wanted.image_size
     traced = can_be_traced(call, (side, side, 3))
     return dataclasses.replace(

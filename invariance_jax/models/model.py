@@ -150,6 +150,7 @@ def load_model(
     dtype: str = "float32",
     resize_size: int | None = None,
     interpolation: Interpolation | None = None,
+    squash: bool | None = None,
     mean: Colour | None = None,
     std: Colour | None = None,
     which_weights: str = "auto",
@@ -170,6 +171,7 @@ def load_model(
         resize_size: Shorter side of a photo before the centre crop; None, as for what follows, for
             what `preprocessing_of` finds beside the weights or in its table.
         interpolation: The filter of that resize.
+        squash: Whether it makes a photo square, whatever its aspect.
         mean: What is subtracted from red, green and blue in [0, 1].
         std: What is then divided by.
         which_weights: Of weights and their moving average in one file: "auto" (the plain ones, or
@@ -184,7 +186,7 @@ def load_model(
             number of classes or image size.
     """
     given = {"image_size": image_size, "resize_size": resize_size, "interpolation": interpolation}
-    given = given | {"mean": mean, "std": std}
+    given |= {"squash": squash, "mean": mean, "std": std}
     from invariance_jax.models.foreign import is_foreign, load_foreign
 
     if is_foreign(name):

@@ -31,6 +31,7 @@ class Preprocessing:
         image_size: Side of the centre crop, which the network sees, pixels.
         resize_size: Shorter side before the crop, pixels.
         interpolation: The filter of the resize, antialiased as Pillow's.
+        squash: Whether both sides are resized to `resize_size`, whatever the aspect.
         mean: What is subtracted from red, green and blue in [0, 1].
         std: What is then divided by.
         source: Who says so, in words; empty for who trains the network.
@@ -39,6 +40,7 @@ class Preprocessing:
     image_size: int = 224
     resize_size: int = 256
     interpolation: Interpolation = "bilinear"
+    squash: bool = False
     mean: Colour = MEAN
     std: Colour = STANDARD_DEVIATION
     source: str = "ImageNet's, as torchvision has it, because nothing beside the weights says more"
@@ -53,7 +55,7 @@ class Preprocessing:
         Returns:
             The preprocessing, without a source.
         """
-        names = ("image_size", "resize_size", "interpolation", "mean", "std")
+        names = ("image_size", "resize_size", "interpolation", "squash", "mean", "std")
         return cls(**{name: getattr(config, name) for name in names}, source="")
 
     def normalize(
@@ -74,8 +76,9 @@ class Preprocessing:
         colours = (" ".join(f"{value:g}" for value in each) for each in (self.mean, self.std))
         mean, std = colours
         said = f" ({self.source})" if self.source else ""
+        sides = "both sides" if self.squash else "shorter side"
         return (
-            f"shorter side to {self.resize_size} pixels, {self.interpolation}, centre of "
+            f"{sides} to {self.resize_size} pixels, {self.interpolation}, centre of "
             f"{self.image_size}, mean {mean}, standard deviation {std}{said}"
         )
 
@@ -185,13 +188,14 @@ def _of_timm(found: Mapping[str, Any]) -> dict[str, Any] | None:
         "image_size": int(size),
         "resize_size": math.floor(size / cfg.get("crop_pct", 0.875)),
         "interpolation": cfg.get("interpolation", "bilinear"),
+        "squash": cfg.get("crop_mode") == "squash",
         "mean": _colour(cfg["mean"]),
         "std": _colour(cfg["std"]),
     }
 
 
 def _of_hugging_face(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of `preprocessor_config.json`; where it squashes an image, the centre is cropped here."""
+    """Of `preprocessor_config.json`."""
     if not found.get("image_mean"):
         return None
 
@@ -204,11 +208,17 @@ def _of_hugging_face(found: Mapping[str, Any]) -> dict[str, Any] | None:
     crop = side(found.get("crop_size")) if found.get("do_center_crop", True) else None
     if resize is None and crop is None:
         return None
+    # A height and a width keep no aspect. What one number means, the kind of processor says.
+    size = found.get("size")
+    kind = found.get("image_processor_type", found.get("feature_extractor_type", ""))
+    by_edge = ("CLIP", "ChineseCLIP", "Bit", "ConvNext")
+    squash = "height" in size if isinstance(size, Mapping) else not kind.startswith(by_edge)
     resample = found.get("resample", 2)
     return {
         "image_size": crop or resize,
         "resize_size": max(resize or 0, crop or 0),
         "interpolation": _RESAMPLE.get(resample, resample),
+        "squash": squash,
         "mean": _colour(found["image_mean"]),
         "std": _colour(found["image_std"]),
     }
@@ -263,6 +273,7 @@ def _table() -> dict[str, Preprocessing]:
             image_size=int(row["image_size"]),
             resize_size=int(row["resize_size"]),
             interpolation=row["interpolation"],
+            squash=bool(int(row["squash"])),
             mean=_colour(row["mean"].split()),
             std=_colour(row["std"].split()),
             source=f"a table of what is published, at {row['name']}",

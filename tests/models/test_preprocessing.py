@@ -45,28 +45,44 @@ def test_reads_the_file_of_timm(form, tmp_path):
     )
     assert (found.image_size, found.resize_size, found.interpolation) == (384, 404, "bicubic")
     assert found.mean == tuple(CLIP["mean"]) and found.std == tuple(CLIP["std"])
-    assert found.source == "config.json beside the weights"
+    assert found.source == "config.json beside the weights" and not found.squash
+    squash = preprocessing_of(
+        "any", written(tmp_path, "config.json", TIMM | {"crop_mode": "squash"})
+    )
+    assert squash == dataclasses.replace(found, squash=True)
+    assert str(squash).startswith("both sides to 404 pixels, bicubic, centre of 384, ")
 
 
 @pytest.mark.parametrize(
-    ("changes", "sizes", "interpolation"),
+    ("changes", "sizes", "interpolation", "squash"),
     [
-        ({}, (224, 256), "bicubic"),
+        ({}, (224, 256), "bicubic", False),
         (
             {"size": {"height": 224, "width": 224}, "crop_size": None, "resample": 2},
             (224, 224),
             "bilinear",
+            True,
         ),
-        ({"size": 384, "do_center_crop": False}, (384, 384), "bicubic"),
+        # As DeiT's.
+        ({"size": {"height": 256, "width": 256}}, (224, 256), "bicubic", True),
+        ({"size": 384, "do_center_crop": False}, (384, 384), "bicubic", True),
+        ({"size": 256, "image_processor_type": "CLIPImageProcessor"}, (224, 256), "bicubic", False),
+        (
+            {"size": 256, "feature_extractor_type": "ViTFeatureExtractor"},
+            (224, 256),
+            "bicubic",
+            True,
+        ),
     ],
 )
-def test_reads_the_file_of_hugging_face(changes, sizes, interpolation, tmp_path):
+def test_reads_the_file_of_hugging_face(changes, sizes, interpolation, squash, tmp_path):
     # A network's own config.json, which says nothing of images, is passed over.
     written(tmp_path, "config.json", {"hidden_size": 768})
     weights = written(tmp_path, "preprocessor_config.json", HUGGING_FACE | changes)
     found = preprocessing_of("any", weights)
     assert (found.image_size, found.resize_size) == sizes
     assert found.interpolation == interpolation and found.mean == (0.5, 0.5, 0.5)
+    assert found.squash == squash
 
 
 @pytest.mark.parametrize(
@@ -91,9 +107,16 @@ def test_reads_the_file_of_hugging_face(changes, sizes, interpolation, tmp_path)
 def test_the_table_knows_what_is_published(name, weights, expected, tmp_path):
     found = preprocessing_of(name, weights and tmp_path / weights)
     assert (found.image_size, found.resize_size, found.interpolation, found.mean[0]) == expected
+    assert not found.squash
     assert found.source.startswith(
         "ImageNet's" if expected[1] == 256 and "-" not in weights else "a table"
     )
+
+
+def test_the_table_knows_what_is_squashed():
+    found = preprocessing_of("vit_large_patch14_clip_336.laion2b_ft_in12k_in1k")
+    assert found.squash and found.resize_size == found.image_size == 336
+    assert found.replaced(squash=False).squash is False
 
 
 @pytest.mark.parametrize(
@@ -151,6 +174,24 @@ def test_photos_are_prepared_as_pillow_prepares_them(photo, interpolation):
         assert np.abs(255 * np.asarray(blurred) - expected).mean() > 2 * apart.mean()
 
 
+@pytest.mark.parametrize("resize", [96, 106])
+def test_squashed_photos_equal_pillows(photo, resize):
+    height, width = photo.shape[:2]
+    assert height != width
+    squashed = np.asarray(Image.fromarray(photo).resize((resize, resize), Image.Resampling.BICUBIC))
+    edge = round((resize - 96) / 2)
+    expected = squashed[edge : edge + 96, edge : edge + 96].astype(np.float32)
+    canvas, *sides = data.to_canvas(photo, max(height, width))
+    options = {"size": 96, "resize": resize, "interpolation": "bicubic", "squash": True}
+    batch = dict(zip(("height", "width"), map(np.array, ([each] for each in sides)), strict=True))
+    (found,) = jax.jit(prepare)(augment.get("none", **options), {"canvas": canvas[None], **batch})
+    apart = np.abs(255 * np.asarray(found) - expected)
+    assert np.quantile(apart, 0.99) <= 1.5 and apart.mean() < 0.6
+    # Every variant that resizes first starts from the same picture.
+    for name in ("translate(t=0)", "random_crop", "crop_translate_scale_square"):
+        assert augment.parse(name, field="name", **options).boxes.squash
+
+
 def test_a_model_brings_its_preprocessing_into_measure(tmp_path):
     model = ij.load_model("vit_mu8", image_size=16, num_classes=5)
     assert model.preprocessing.resize_size == 18 and model.image_size == 16
@@ -158,11 +199,14 @@ def test_a_model_brings_its_preprocessing_into_measure(tmp_path):
     for number in range(3):
         pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    wanted = Preprocessing(image_size=16, resize_size=20, interpolation="bicubic")
+    wanted = Preprocessing(image_size=16, resize_size=20, interpolation="bicubic", squash=True)
     as_wanted = dataclasses.replace(model, preprocessing=wanted)
     options = {"progress": False, "transforms": {"rotate": ij.TRANSFORMS["rotate"]}}
     found = ij.measure(as_wanted, tmp_path, **options)
-    asked = ij.measure(model, tmp_path, resize_size=20, interpolation="bicubic", **options)
+    asked = ij.measure(
+        model, tmp_path, resize_size=20, interpolation="bicubic", squash=True, **options
+    )
     np.testing.assert_array_equal(found.relative_invariance, asked.relative_invariance)
-    plain = ij.measure(model, tmp_path, resize_size=20, **options)
-    assert np.abs(plain.relative_invariance - asked.relative_invariance).max() > 1e-3
+    for less in ({"interpolation": "bilinear", "squash": True}, {"interpolation": "bicubic"}):
+        plain = ij.measure(model, tmp_path, resize_size=20, **less, **options)
+        assert np.abs(plain.relative_invariance - asked.relative_invariance).max() > 1e-3
