@@ -133,7 +133,7 @@ def source_statement(runs: Sequence[Run]) -> str:
             "apart."
         )
     names = list(sizes)
-    listed = "; ".join(_size(part, size, comparisons) for part, size in sizes.items())
+    listed = ", ".join(f"{part} {size:.2f}" for part, size in sizes.items())
     if len(names) == 1:
         first = f"Only {names[0]} can be judged from these models"
     elif sizes[names[0]] - sizes[names[1]] > RESOLUTION:
@@ -141,13 +141,6 @@ def source_statement(runs: Sequence[Run]) -> str:
     else:
         first = f"In these models, {names[0]} and {names[1]} move invariance about equally"
     return f"{first}. Mean absolute change of relative invariance over the 13 transforms: {listed}."
-
-
-def _size(part: Part, size: float, comparisons: Sequence[Effect]) -> str:
-    if part == "architecture":  # which of two architectures comes first means nothing
-        return f"{part} {size:.2f}"
-    change = np.mean([each.change for each in comparisons if each.part == part])
-    return f"{part} {size:.2f} (mean change {change:+z.2f})"
 
 
 class Comparison(NamedTuple):
@@ -247,6 +240,9 @@ def small_translation_statements(runs: Sequence[Run]) -> list[str]:
             f"invariant to small translations ({first:.0f} and {second:.0f} pixels of 224, in x "
             "and in y) than the untrained network of the same architecture."
         )
+        no = [each.row.label for each in comparisons if each.verdict != 1]
+        if 0 < len(no) <= _NAMED:
+            count += f" NOT (or not clearly) more invariant: {'; '.join(no)}."
         found.insert(0, count)
     alone = dict.fromkeys(run.row.model for run in runs).keys() - {x.row.model for x in comparisons}
     return found + [
@@ -321,24 +317,3 @@ def missing(
         "factors of variation": (bool(factors), "invariance-jax search --workdir=DIR"),
     }
     return [(what, how) for what, (there, how) in wanted.items() if not there]
-
-
-def answer(results: Results) -> list[str]:
-    """The one-paragraph answer: the first sentence of each question, and the scope.
-
-    Args:
-        results: From `load.read`.
-
-    Returns:
-        Sentences, to be read one after another.
-    """
-    sentences = []
-    if results.runs:
-        sentences.append(source_statement(results.runs))
-        small = small_translations(results.runs)
-        if small:
-            sentences.append(small_translation_statements(results.runs)[0])
-            no = [each.row.label for each in small if each.verdict != 1]
-            if 0 < len(no) <= _NAMED:
-                sentences.append(f"NOT (or not clearly) more invariant: {'; '.join(no)}.")
-    return [*sentences, scope_statement(results)]

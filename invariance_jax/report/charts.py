@@ -47,7 +47,7 @@ def by_part(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
             title=None,
             axis=alt.Axis(
                 labelLimit=_LABELS,
-                labelAngle=-35 if phone else 0,
+                labelAngle=-90 if phone else 0,
                 orient="top" if phone else "left",
             ),
         ),
@@ -534,6 +534,8 @@ def local_equivariance(
     generators = _unique(frame, "generator")
     across = 1 if layout == "phone" else min(3, len(generators))
     rows = _unique(frame, "row")
+    # A tick a decade, where there is room for it.
+    axis = alt.Axis(tickCount=3, format="~g", labelOverlap="greedy", labelSeparation=6)
     panels = []
     for place, generator in enumerate(generators):
         beside = alt.Axis(labelLimit=_LABELS, labels=place % across == 0)
@@ -543,7 +545,7 @@ def local_equivariance(
             .mark_point(filled=True, size=55)
             .encode(
                 y=alt.Y("row:N", sort=rows, title=None, axis=beside),
-                x=alt.X("error:Q", title="error", scale=alt.Scale(type="log")),
+                x=alt.X("error:Q", title="error", scale=alt.Scale(type="log"), axis=axis),
                 color=_colour(frame, colours, layout),
                 tooltip=_named(_number("error", ".3g"), _number("standard_error", ".2g")),
             )

@@ -14,7 +14,7 @@ import xarray as xr
 from invariance_jax.config import WEIGHTS_LABEL, ExperimentConfig
 from invariance_jax.errors import UserError
 from invariance_jax.evaluation import results
-from invariance_jax.evaluation.grid import FEATURES_GROUP
+from invariance_jax.evaluation.grid import EMBEDDING, FEATURES_GROUP
 from invariance_jax.report.entries import (
     DIMENSIONS,
     HITS,
@@ -53,10 +53,10 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
 
     Returns:
         The results, sorted by row and seed. A network that stands in several folders counts once;
-        a file that cannot be read is left out and named.
+        a file that cannot be read is left out and named, and so is a folder without results.
 
     Raises:
-        UserError: A folder is missing or empty, no file can be read, two files disagree about one
+        UserError: A folder is missing, there is no result at all, two files disagree about one
             network, or two networks were measured in different ways.
     """
     if not directories:
@@ -86,7 +86,8 @@ def read(directories: Sequence[str | pathlib.Path]) -> Results:
             example = packed.example if example is None else example
             pairs |= packed.pairs
         if len(runs) + len(accuracy) + len(problems) + len(searches) + len(local) == before:
-            raise UserError(
+            # As of a sweep that still runs: the others can be shown.
+            problems.append(
                 f"{directory} holds no results; expected invariance/*.nc, accuracy/*.nc, a row in "
                 "accuracy.csv, or similarity_search/*.nc"
             )
@@ -177,7 +178,10 @@ def read_run(path: pathlib.Path) -> Run:
     by_feature = None
     if FEATURES_GROUP in results.groups(path):
         of_features = results.read(path, FEATURES_GROUP)[VARIABLES[0]]
-        by_feature = of_features.median("image").transpose("feature", "transform", "magnitude")
+        # The embedding is among them; it stands in the main group too.
+        of_features = of_features.sel(feature=of_features["feature"] != EMBEDDING)
+        if of_features.sizes["feature"]:
+            by_feature = of_features.median("image").transpose("feature", "transform", "magnitude")
     return Run(**shared, config=config, data=data, by_feature=by_feature)
 
 

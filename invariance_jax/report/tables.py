@@ -94,7 +94,7 @@ def ablation(frame: pd.DataFrame) -> Table:
     columns["top-1 %"] = _intervals(100 * frame[["top1", "low", "high"]], "{:z.1f}")
     for name, title, form in (
         ("gain", "gain over none, points", "{:+z.1f}"),
-        ("share", "of the gain of random resized crop, %", "{:z.0f}"),
+        ("share", "% of the gain of random resized crop", "{:z.0f}"),
     ):
         cells = _intervals(100 * frame[[name, f"{name}_low", f"{name}_high"]], form)
         if any(cell != "-" for cell in cells):

@@ -143,7 +143,7 @@ def test_less_invariant_is_said_plainly(folder):
     assert count.startswith("0 of 1 trained models are more invariant")
     assert "is NOT more but less invariant to small translations" in sentence
     assert "0.30 against 0.70 (-0.40; the higher of the two on 0% of 40 images)" in sentence
-    assert "NOT (or not clearly) more invariant: resnet8, none." in answers.answer(results)
+    assert count.endswith(" NOT (or not clearly) more invariant: resnet8, none.")
 
 
 def test_a_difference_that_few_images_share_is_not_clear(folder):
@@ -204,9 +204,9 @@ def test_the_part_that_moves_most_is_named(folder, values, winner):
     assert first.startswith(f"In these models, {winner} moves invariance most.")
 
 
-def test_sizes_and_signs_are_given(folder):
+def test_sizes_are_given(folder):
     first = _sources(folder, untrained=0.7, none=0.3, translate=0.4, other=0.5)
-    assert "training 0.40 (mean change -0.40); architecture 0.20; augmentation 0.10" in first
+    assert first.endswith(": training 0.40, architecture 0.20, augmentation 0.10.")
 
 
 def test_the_effect_of_data_is_said(folder):
@@ -214,7 +214,7 @@ def test_the_effect_of_data_is_said(folder):
     folder.add("resnet8", "none", level=0.4, **QUARTER)
     first = answers.source_statement(read(folder).runs)
     assert first.startswith("Only data can be judged from these models.")
-    assert "data 0.20 (mean change -0.20)" in first
+    assert first.endswith(": data 0.20.")
 
 
 def test_equal_parts_are_called_equal(folder):

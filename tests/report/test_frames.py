@@ -135,7 +135,9 @@ def test_depth_ends_at_the_embedding(folder):
     for seed, shift in ((0, 0.1), (1, 0.3)):
         path = folder.add("resnet8", "none", seed=seed, level=0.5, noise=0.0)
         data = xr.load_dataset(path, engine="h5netcdf")["relative_invariance_cosine"]
-        layers = xr.concat([data + shift, data - 0.2], "feature").assign_coords(feature=["b", "a"])
+        # The evaluation writes the embedding first.
+        layers = xr.concat([data, data + shift, data - 0.2], "feature")
+        layers = layers.assign_coords(feature=["embedding", "b", "a"])
         group = xr.Dataset({"relative_invariance_cosine": layers.drop_vars(["unit"])})
         group.to_netcdf(path, mode="a", group=FEATURES_GROUP, engine="h5netcdf")
     found = frames.by_depth(read(folder).runs)

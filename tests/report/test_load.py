@@ -85,6 +85,16 @@ def test_missing_and_empty_folders_are_named(folder, tmp_path):
         load.read([folder.path])
 
 
+def test_a_run_without_results_is_named_and_the_others_are_shown(folder, tmp_path):
+    """As in a sweep that has not ended."""
+    (tmp_path / "running").mkdir()
+    folder.add("resnet8", "none")
+    results = load.read([folder.path, tmp_path / "running"])
+    assert len(results.runs) == 1
+    (problem,) = results.problems
+    assert problem.startswith(f"{tmp_path / 'running'} holds no results; expected invariance/*.nc")
+
+
 def test_two_networks_under_one_config_are_refused(folder, other_folder):
     first = folder.add("resnet8", "none")
     second = other_folder.add("resnet8", "none", attrs={"parameters_sha256": "5"})
