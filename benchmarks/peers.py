@@ -2,10 +2,12 @@
 
     python benchmarks/peers.py                                   # where torch is installed too
     python benchmarks/peers.py --lie_deriv=FOLDER                # a checkout of ngruver/lie-deriv
+    python benchmarks/peers.py --tmeasures                       # pip install tmeasures statsmodels
 
 One ResNet-18 with the same random weights everywhere, the same images, the grid's transforms and
 magnitudes: a plain loop in PyTorch, the same network of PyTorch through our evaluator's callback,
-and a Flax network. With `--lie_deriv` its Lie derivatives beside ours, too. In turn, medians.
+and a Flax network. With `--lie_deriv` its Lie derivatives beside ours, and with `--tmeasures` its
+normalised variance over the same cells. In turn, medians.
 Writes `benchmarks/results/peers_DEVICE.json`.
 """
 
@@ -46,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=64, help="how many, one batch (64)")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs; the median counts (5)")
     parser.add_argument("--lie_deriv", type=pathlib.Path, help="a checkout of ngruver/lie-deriv")
+    parser.add_argument("--tmeasures", action="store_true", help="beside facundoq/tmeasures")
     parser.add_argument("--output", type=pathlib.Path, help="JSON file to write")
     return parser.parse_args()
 
@@ -90,19 +93,52 @@ def _ready(model: models.Model, pixels: np.ndarray, **fields: Any) -> tuple[Any,
     return driver, lambda: program(*arguments), len(walk.positions)
 
 
-def _grid(network: torch.nn.Module, pixels: np.ndarray, repeats: int) -> dict[str, Any]:
-    """The whole grid in three ways."""
+def _by_tmeasures(
+    embed: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor, cells: list[Any]
+) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    """The two deviations of tmeasures: over the transforms of an image, and over images."""
+    import tmeasures
+
+    class Embedding(tmeasures.pytorch.ActivationsModule):
+        def activation_names(self) -> list[str]:
+            return ["embedding"]
+
+        def forward_activations(self, x: torch.Tensor) -> list[torch.Tensor]:
+            return [embed(x)]
+
+    transforms = [
+        lambda image, name=t.name, m=m: evaluate_torch.apply(name, image[None], m)[0]
+        for t, m in cells
+    ]
+    options = tmeasures.pytorch.PyTorchMeasureOptions(batch_size=len(images), verbose=False)
+    measures = (
+        tmeasures.pytorch.TransformationVarianceInvariance(),
+        tmeasures.pytorch.SampleVarianceInvariance(),
+    )
+
+    def measured() -> tuple[np.ndarray, np.ndarray]:
+        found = (each.eval(list(images), transforms, Embedding(), options) for each in measures)
+        over_transforms, over_images = (each.layers[0].numpy() for each in found)
+        return over_transforms, over_images
+
+    return measured
+
+
+def _grid(
+    network: torch.nn.Module, pixels: np.ndarray, repeats: int, with_tmeasures: bool
+) -> dict[str, Any]:
+    """The whole grid in three ways, or four."""
     size = pixels.shape[1]
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     cells = [(t, m) for t in TRANSFORMS.values() for m in t.magnitudes if m != t.identity]
     bare = torch.nn.Sequential(*list(network.children())[:-1], torch.nn.Flatten())
 
+    def embed(shown: torch.Tensor) -> torch.Tensor:
+        mean, deviation = evaluate_torch.MEAN, evaluate_torch.DEVIATION
+        return bare(evaluate_torch.functional.normalize(shown, mean, deviation))
+
     @torch.inference_mode()
     def loop() -> np.ndarray:
-        def embed(shown: torch.Tensor) -> torch.Tensor:
-            mean, deviation = evaluate_torch.MEAN, evaluate_torch.DEVIATION
-            return bare(evaluate_torch.functional.normalize(shown, mean, deviation))
-
         z = embed(images)
         found = []
         for transform, magnitude in cells:
@@ -130,6 +166,11 @@ def _grid(network: torch.nn.Module, pixels: np.ndarray, repeats: int) -> dict[st
         driver, runs[name], shown[name] = _ready(model, pixels)
         ((measurement, arrays),) = driver.run()
         found[name] = measurement.datasets(arrays, driver.images)[MAIN].transformed_cosine
+    more = {}
+    if with_tmeasures:
+        runs["tmeasures"] = _by_tmeasures(embed, images, cells)
+        shown["tmeasures"] = len(pixels)
+        more["tmeasures_difference"] = _agreement(runs["tmeasures"](), embed, images, cells)
     times = _in_turn(runs, repeats)
     expected = loop().T
     apart = {}
@@ -145,7 +186,25 @@ def _grid(network: torch.nn.Module, pixels: np.ndarray, repeats: int) -> dict[st
         "cells_per_second": {n: cells_of[n] / float(np.median(t)) for n, t in times.items()},
         "median_difference_of_cosine_distances": apart,
         "median_cosine_distance": float(np.median(expected)),
+        **more,
     }
+
+
+@torch.inference_mode()
+def _agreement(
+    found: tuple[np.ndarray, np.ndarray],
+    embed: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    cells: list[Any],
+) -> float:
+    """Largest difference of tmeasures' deviations from those of our plain loop, relative."""
+    every = [embed(evaluate_torch.apply(t.name, images, m)).double().numpy() for t, m in cells]
+    vectors = np.stack(every)  # [cell, image, length]
+    largest = 0.0
+    for theirs, axis in zip(found, (0, 1), strict=True):
+        ours = vectors.std(axis=axis, ddof=1).mean(axis=0)
+        largest = max(largest, float(np.abs(theirs - ours).max() / ours.max()))
+    return largest
 
 
 def _lie(
@@ -197,7 +256,7 @@ def main() -> None:
         "model": _MODEL,
         "size": arguments.size,
         "images": arguments.images,
-        "grid": _grid(network, pixels, arguments.repeats),
+        "grid": _grid(network, pixels, arguments.repeats, arguments.tmeasures),
     }
     if arguments.lie_deriv:
         report["lie"] = _lie(network, pixels, arguments.lie_deriv, arguments.repeats)
