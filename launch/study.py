@@ -68,7 +68,8 @@ def commands(values: argparse.Namespace) -> Iterator[list[str]]:
     """
     root, program = values.root, [sys.executable, "-m", "invariance_jax"]
     overrides = [f"data.data_dir={values.data_dir}", *values.override]
-    flags = ["--no_report", *(f"--override={each}" for each in overrides)]
+    # What failed before is tried again, as when the disk was full.
+    flags = ["--no_report", "--retry", *(f"--override={each}" for each in overrides)]
     sweep = [sys.executable, str(LAUNCH / "sweep.py")]
     shown: list[pathlib.Path] = []
     for model in values.models:
