@@ -24,6 +24,27 @@ def nouns() -> tuple[dict[str, str], ...]:
     return tuple(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
+def in_words(class_name: str) -> str:
+    """What people call a class.
+
+    Args:
+        class_name: A wnid, or any other name.
+
+    Returns:
+        Of a wnid the first noun of its synset in WordNet; else the name itself.
+
+    Examples:
+        >>> in_words("n02123045"), in_words("7")
+        ('tabby', '7')
+    """
+    return _words().get(class_name, class_name)
+
+
+@functools.cache
+def _words() -> dict[str, str]:
+    return {row["synset"]: row["name"].split(".")[0].replace("_", " ") for row in nouns()}
+
+
 def with_imagenet_labels(source: Source, num_classes: int | None) -> Source:
     """Gives images the labels that a network of ImageNet's classes knows.
 

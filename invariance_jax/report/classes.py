@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from invariance_jax.data.imagenet import in_words
 from invariance_jax.errors import UserError
 from invariance_jax.factors import rankings
 from invariance_jax.factors.per_class import LIST
@@ -143,9 +144,10 @@ def _difference(entries: Sequence[Accuracy], row: Row, standard: Row) -> Differe
     table["low"], table["high"] = table["difference"] - half, table["difference"] + half
     done = rows_of(row)
     every = [done.get(label, Rows(str(label), ())) for label in table.index]
+    names = [in_words(each.name) for each in every]
     table.insert(0, "augmented", [bool(each.rows) for each in every])
     table.insert(0, "rows", [", ".join(each.rows) for each in every])
-    table.insert(0, "class_name", [each.name for each in every])
+    table.insert(0, "class_name", names)
     values = table["difference"].to_numpy()
     chosen = table["augmented"].to_numpy()
     groups = zip(GROUPS, (chosen, ~chosen, np.ones_like(chosen)), strict=True)

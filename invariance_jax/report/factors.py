@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from invariance_jax.data.imagenet import in_words
 from invariance_jax.errors import UserError, unknown_name
 from invariance_jax.evaluation import results
 from invariance_jax.factors import alignment, foreground, rankings, wordnet
@@ -69,9 +70,7 @@ class Search:
         """What people call the classes: of a WordNet id its first word."""
         if "wnid" not in self.statistics.coords:
             return self.statistics["class_name"].values.tolist()
-        names = wordnet.Hierarchy.of_imagenet().names
-        known = (names.get(each, each) for each in self.statistics["wnid"].values.tolist())
-        return [each.split(".")[0].replace("_", " ") for each in known]
+        return [in_words(each) for each in self.statistics["wnid"].values.tolist()]
 
 
 def read(paths: Sequence[pathlib.Path], runs: Sequence[Run] = ()) -> list[Search]:

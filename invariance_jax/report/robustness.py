@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from invariance_jax.data.imagenet import nouns
+from invariance_jax.data.imagenet import in_words, nouns
 from invariance_jax.errors import UserError
 from invariance_jax.factors.rankings import INTERVAL
 from invariance_jax.report.entries import Accuracy
@@ -251,8 +251,8 @@ def _names(entry: Accuracy) -> Callable[[int], str]:
     measured = entry.measured
     if not str(measured.get("dataset")).startswith("imagenet2012"):
         return str
-    names = {int(row["label"]): row["name"] for row in nouns() if row["label"]}
-    return lambda label: names[label].replace("_", " ")
+    names = {int(row["label"]): in_words(row["synset"]) for row in nouns() if row["label"]}
+    return names.__getitem__
 
 
 def _in_order(column: pd.Series) -> pd.Series:
