@@ -145,9 +145,7 @@ def write(
 
 
 def _classes(found: Results, notes: list[str]) -> list[page.Block]:
-    """The section on classes; what it needs is loaded only where some have operations."""
-    if not any(each.network.per_class for each in (*found.runs, *found.accuracy)):
-        return []
+    """The section on classes."""
     from invariance_jax.report import class_section
 
     try:

@@ -276,14 +276,11 @@ def scope_statement(results: Results) -> str:
     return text + "."
 
 
-def missing(
-    results: Results, classes: Sequence[object], factors: Sequence[object], widths: bool
-) -> list[tuple[str, str]]:
+def missing(results: Results, factors: Sequence[object], widths: bool) -> list[tuple[str, str]]:
     """Lists the sections that stay empty, and what would fill them.
 
     Args:
         results: From `load.read`.
-        classes: The section on classes.
         factors: The section on factors of variation.
         widths: Whether there is a section on learned augmentation.
 
@@ -311,7 +308,7 @@ def missing(
             "invariance-jax train ... --config.augment.learned=augerino",
         ),
         "augmentation by class": (
-            bool(classes),
+            any(each.network.per_class for each in (*rows, *(x.row for x in results.accuracy))),
             """invariance-jax train ... --config.augment.per_class="searched(file='SEARCH.nc')\"""",
         ),
         "factors of variation": (bool(factors), "invariance-jax search --workdir=DIR"),

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from invariance_jax.report import classes
+from invariance_jax.report import classes, robustness
 from invariance_jax.report.classes import Transfer
 from invariance_jax.report.entries import Results
 from invariance_jax.report.page import Block, Picture
@@ -24,11 +24,23 @@ def blocks(results: Results) -> Iterator[Block]:
         results: From `load.read`.
 
     Yields:
-        A part for each run with its standard run, and for each transfer of invariance.
+        A part on what standard augmentation costs classes, where other augmentations stand beside
+        it; one for each run with its standard run, and for each transfer of invariance.
 
     Raises:
         UserError: A run's list of operations is missing.
     """
+    if robustness.has_class_effects(results.accuracy):
+        effects = robustness.class_effects(results.accuracy)
+        tables = {
+            f"{robustness.EFFECT}, points": robustness.class_effects_means(effects),
+            "Class by class, points": robustness.class_effects_table(effects),
+        }
+        said = (
+            "The best of many noisy numbers is too high: beside it stands what remains where the "
+            "best augmentation is chosen on one half of the images and judged on the other."
+        )
+        yield Block("What standard augmentation costs single classes", [said], [], tables)
     for found in classes.differences(results):
         picture = Picture(
             f"classes_{file_name(found.row.label)}",

@@ -36,6 +36,7 @@ from invariance_jax.report.rows import file_name
 
 PACKED = "results.nc"
 _VARIABLE, _CORRECT, _TOP1, _MEDIANS = VARIABLES[0], "correct", "correct_top1", "medians"
+_PREDICTED = "predicted"
 _STEP, _LOWEST = 0.02, -1.02
 _UNKNOWN = -1
 _PAIRS = "pairs "
@@ -156,6 +157,9 @@ def _accuracy(entries: Sequence[Accuracy]) -> xr.Dataset | None:
         return None
     hits = np.stack([each.correct.values.astype(np.int8) for each in known])
     found = xr.Dataset({_TOP1: (("network", "image"), hits)})
+    if all(each.predicted is not None for each in known):
+        guesses = np.stack([each.predicted.values for each in known])
+        found[_PREDICTED] = (("network", "image"), guesses.astype(np.int32))
     found["top5"] = ("network", [each.top5 for each in known])
     found = found.assign_coords(known[0].correct.coords)
     return found.assign_attrs(networks=_said(known, [each.correct.attrs for each in known]))
@@ -269,7 +273,10 @@ def _unpacked_accuracy(data: xr.Dataset, path: pathlib.Path) -> list[Accuracy]:
         correct = data[_TOP1].isel(network=place).astype(bool).assign_attrs(attrs)
         top5, seconds = float(data["top5"].values[place]), float(attrs["seconds"])
         top1 = float(correct.mean())
-        found.append(Accuracy(**shared, top1=top1, top5=top5, seconds=seconds, correct=correct))
+        values = {"top1": top1, "top5": top5, "seconds": seconds, "correct": correct}
+        if _PREDICTED in data:
+            values["predicted"] = data[_PREDICTED].isel(network=place)
+        found.append(Accuracy(**shared, **values))
     return found
 
 

@@ -5,7 +5,7 @@ Each reads what an evaluation has written (accuracy/NAME.nc) and what others hav
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from invariance_jax.report.tables import Table
 
 STANDARD = ("random_resized_crop_flip", "random_resized_crop")
 WORST = "worst factor"
+EFFECT = "Top-1 of a class under the best other augmentation, minus that under this one"
 # Columns of annotations that name the image.
 _IMAGE = ("file_name", "image", "file", "filename")
 _DRAWS = 200
@@ -185,6 +186,12 @@ def real_accuracy(entries: Sequence[Accuracy], right: Mapping[str, frozenset[int
     return pd.DataFrame.from_dict(lines, orient="index", columns=names).rename_axis("network")
 
 
+def has_class_effects(entries: Sequence[Accuracy]) -> bool:
+    """Whether `class_effects` has something to compare."""
+    rows = {each.row for each in entries if each.predicted is not None}
+    return any(_alternatives(row, rows) for row in rows if _is_standard(row))
+
+
 def class_effects(entries: Sequence[Accuracy]) -> pd.DataFrame:
     """What standard augmentation costs each class (arXiv 2401.01764, section 3).
 
@@ -212,8 +219,8 @@ def class_effects(entries: Sequence[Accuracy]) -> pd.DataFrame:
     labels = known[0].correct["label"].values
     name_of = _names(known[0])
     lines: dict[tuple[str, int], list[Any]] = {}
-    for standard in (row for row in rows if row.augmentation[:1] and _is_standard(row)):
-        others = [x for x in rows if x.augmentation and _differ_in_augmentation(x, standard)]
+    for standard in filter(_is_standard, rows):
+        others = _alternatives(standard, rows)
         if not others:
             continue
         hits = {row: _mean(known, row, "correct") for row in (standard, *others)}
@@ -260,11 +267,12 @@ def _in_order(column: pd.Series) -> pd.Series:
 
 
 def _is_standard(row: Row) -> bool:
-    return row.augmentation[0] in STANDARD and not any(row.augmentation[1:])
+    return row.augmentation[:1] in [(name,) for name in STANDARD] and not any(row.augmentation[1:])
 
 
-def _differ_in_augmentation(one: Row, other: Row) -> bool:
-    return differing_parts(one, other) == {"augmentation"}
+def _alternatives(standard: Row, rows: Iterable[Row]) -> list[Row]:
+    """Rows that differ from one in the augmentation alone."""
+    return [x for x in rows if x.augmentation and differing_parts(x, standard) == {"augmentation"}]
 
 
 def _mean(entries: Sequence[Accuracy], row: Row, name: str) -> np.ndarray:
@@ -324,30 +332,45 @@ def real_text(table: pd.DataFrame) -> str:
 
 
 def class_effects_text(table: pd.DataFrame) -> str:
-    """Writes the most harmed classes of what `class_effects` returned for the terminal."""
-    parts = []
+    """Writes what `class_effects` returned for the terminal: means, and the most harmed classes."""
+    parts = [f"{EFFECT}, points\n{class_effects_means(table).to_text()}"]
     for network, lines in table.groupby(level="network", sort=False):
-        shown = lines.head(_SHOWN)
-        columns = {
-            "class": list(shown["class_name"]),
-            "best": list(shown["best"]),
-            "images": [f"{x:,}" for x in shown["images"]],
-            "top-1 %": [f"{100 * x:.1f}" for x in shown["top1"]],
-            "best gains": [f"{100 * x:+z.1f}" for x in shown["effect"]],
-            "unbiased": ["-" if x != x else f"{100 * x:+z.1f}" for x in shown["unbiased"]],
-            "more often taken for": [
-                f"{name} {100 * share:+.1f}" if name else "-"
-                for name, share in zip(shown["confused_with"], shown["shift"], strict=True)
-            ],
-        }
-        head = (
-            f"{network}: top-1 of a class under the best other augmentation, minus that under this "
-            f"one, points.\nMean over {len(lines):,} classes {100 * lines['effect'].mean():+z.1f}; "
-            f"with the best chosen on other images {100 * lines['unbiased'].mean():+z.1f}. "
-            f"The {len(shown)} most harmed:"
-        )
-        parts.append(f"{head}\n{Table(columns).to_text()}")
+        shown = class_effects_table(lines.head(_SHOWN))
+        columns = {name: cells for name, cells in shown.columns.items() if name != "network"}
+        parts.append(f"{network}, most harmed\n{Table(columns).to_text()}")
     return "\n\n".join(parts)
+
+
+def class_effects_means(table: pd.DataFrame) -> Table:
+    """Means over classes of what `class_effects` returned, in points."""
+    means = table.groupby(level="network", sort=False)[["effect", "unbiased"]].mean()
+    columns = {
+        "network": list(means.index),
+        "classes": [f"{len(lines):,}" for _, lines in table.groupby(level="network", sort=False)],
+        "mean": _points(means["effect"]),
+        "mean, best chosen on other images": _points(means["unbiased"]),
+    }
+    return Table(columns, left=1)
+
+
+def class_effects_table(table: pd.DataFrame) -> Table:
+    """Every class of what `class_effects` returned, in points."""
+    pairs = zip(table["confused_with"], table["shift"], strict=True)
+    columns = {
+        "network": list(map(str, table.index.get_level_values("network"))),
+        "class": list(table["class_name"]),
+        "best": list(table["best"]),
+        "images": [f"{x:,}" for x in table["images"]],
+        "top-1 %": [f"{100 * x:.1f}" for x in table["top1"]],
+        "best gains": _points(table["effect"]),
+        "unbiased": _points(table["unbiased"]),
+        "more often taken for": [f"{x} {100 * share:+.1f}" if x else "-" for x, share in pairs],
+    }
+    return Table(columns, left=3)
+
+
+def _points(values: pd.Series) -> list[str]:
+    return ["-" if x != x else f"{100 * x:+z.1f}" for x in values]
 
 
 def _head(table: pd.DataFrame, name: str) -> dict[str, list[str]]:

@@ -229,14 +229,15 @@ def test_parts_that_were_not_measured_are_not_judged(folder):
 
 
 def test_what_results_lack_is_listed_with_its_command(study, folder):
-    lacking = dict(answers.missing(load.read([study.path]), (), (), widths=True))
+    lacking = dict(answers.missing(load.read([study.path]), (), widths=True))
     assert "untrained networks" not in lacking and "learned augmentation" not in lacking
     assert {"more images against fewer", "several seeds", "factors of variation"} <= set(lacking)
     folder.add("resnet8", "none")
     folder.add("resnet8", "none", seed=1, **QUARTER)
     folder.add("resnet8", "none", seed=2, **QUARTER)
-    lacking = dict(answers.missing(read(folder), ["some"], ["some"], widths=False))
-    assert set(lacking) == {"untrained networks", "accuracy", "learned augmentation"}
+    lacking = dict(answers.missing(read(folder), ["some"], widths=False))
+    missing = {"untrained networks", "accuracy", "learned augmentation", "augmentation by class"}
+    assert set(lacking) == missing
     assert lacking["untrained networks"].endswith("--untrained")
 
 

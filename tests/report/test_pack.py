@@ -55,6 +55,7 @@ def measured(folder):
         _add_local(folder, path.name, data.attrs, [[1, 2], [3 + seed, 4]])
         path = folder.add_accuracy("resnet8", name, rng.uniform(0.2, 0.8), seed=seed, **changes)
         data = xr.load_dataset(path, engine="h5netcdf")
+        data["predicted"] = ("image", rng.integers(0, 1000, 20, np.int32))
         data.assign_coords(label=("image", np.arange(20) % 2)).to_netcdf(path, engine="h5netcdf")
     (folder.path / LIST).write_text("class,class_name,row\n0,ant,rotate 9\n1,bee,\n")
     lines = [{"step": 5, "loss": 1.0, "width/rotate": 20.5}, {"step": 9, "loss": 0.5}]
@@ -93,6 +94,7 @@ def test_results_are_the_same_within_a_step(measured, packed):
     for one, other in zip(ours.accuracy, theirs.accuracy, strict=True):
         assert (other.top1, other.top5, other.seconds) == (one.top1, one.top5, one.seconds)
         np.testing.assert_array_equal(other.correct, one.correct)
+        np.testing.assert_array_equal(other.predicted, one.predicted)
         np.testing.assert_array_equal(other.correct["label"], one.correct["label"])
     locals_ = [frames.local_equivariance(each.local) for each in (ours, theirs)]
     assert locals_[0].equals(locals_[1])

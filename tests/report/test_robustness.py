@@ -9,7 +9,7 @@ import xarray as xr
 
 from invariance_jax.__main__ import main
 from invariance_jax.errors import UserError
-from invariance_jax.report import load, robustness
+from invariance_jax.report import class_section, load, robustness
 
 IMAGES = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(1, 21)]
 # Ten images of class 3, ten of class 5.
@@ -150,7 +150,20 @@ def test_class_effects_by_hand(add):
     # and 3, so that the second half takes the first of two; standard 4 and 4. Each chooses for the
     # other.
     assert found["unbiased"][5] == pytest.approx(((3 - 4) / 5 + (4 - 4) / 5) / 2)
-    assert "+40.0" in robustness.class_effects_text(robustness.class_effects(entries(folder)))
+    text = robustness.class_effects_text(robustness.class_effects(entries(folder)))
+    assert "resnet8, random_resized_crop_flip        2  +15.0" in text and "+40.0" in text
+    assert robustness.has_class_effects(entries(folder))
+    first, *_ = class_section.blocks(load.read([folder.path]))
+    assert first.title == "What standard augmentation costs single classes"
+    means, every = first.tables.values()
+    assert means.columns["mean"] == ["+15.0"] and every.columns["best gains"] == ["+40.0", "-10.0"]
+
+
+def test_other_augmentations_are_needed(add):
+    add("random_resized_crop_flip", guesses(4, 8))
+    folder = add("none", guesses(5, 7), model="vit_mu8")
+    assert not robustness.has_class_effects(entries(folder))
+    assert list(class_section.blocks(load.read([folder.path]))) == []
 
 
 def test_the_command(add, tmp_path, capsys):
