@@ -5,8 +5,8 @@
 
 Trains and measures the runs of configs/study/sweep.py; searches the factors of variation with both
 networks; trains with what was found; measures on training images too, and networks of half of the
-classes on all of them. At last ROOT/report.html, and with --pack a small folder of all results.
-Every step skips what is done.
+classes on all of them. At last ROOT/pages/results/report.html, and with --pack a small folder of
+all results. Every step skips what is done.
 """
 
 import argparse
@@ -72,6 +72,7 @@ def commands(values: argparse.Namespace) -> Iterator[list[str]]:
     flags = ["--no_report", "--retry", *(f"--override={each}" for each in overrides)]
     sweep = [sys.executable, str(LAUNCH / "sweep.py")]
     shown: list[pathlib.Path] = []
+    on_training: list[pathlib.Path] = []
     for model in values.models:
         every, half, of_search = (
             f"{SWEEP}:{x},{model}" for x in ("ablation", "half_of_classes", "per_class")
@@ -88,7 +89,8 @@ def commands(values: argparse.Namespace) -> Iterator[list[str]]:
         for each in (run for run in whole if run.config.augment.name in _ON_TRAINING):
             more = [f"--config.eval.split={_TRAINING_IMAGES}"]
             more.append("--config.eval.measurements=('invariance',)")
-            evaluate = _evaluate(each.workdir, root / "training_images" / each.name)
+            on_training.append(root / "training_images" / each.name)
+            evaluate = _evaluate(each.workdir, on_training[-1])
             for kind in each.evaluate:
                 yield [*program, *evaluate, *more, *(["--untrained"] * (kind == "untrained"))]
         (plain, *_) = (run for run in whole if run.config.augment.name == "none")
@@ -97,10 +99,10 @@ def commands(values: argparse.Namespace) -> Iterator[list[str]]:
         place = root / f"per_class_{model}"
         yield [*sweep, f"{of_search},{search}", f"--root={place}", f"--jobs={values.jobs}", *flags]
         shown += [run.workdir for run in _runs(f"{of_search},{search}", place, overrides)]
-    on_training = sorted((root / "training_images").glob("*"))
     for folders, name in ((shown, "results"), (on_training, "training_images")):
         pack = [f"--pack={values.pack / name}"] if values.pack else []
-        yield [*program, "report", *map(str, folders), f"--output={root / name}", *pack]
+        output = f"--output={root / 'pages' / name}"
+        yield [*program, "report", *map(str, folders), output, *pack]
 
 
 def _evaluate(workdir: pathlib.Path, output: pathlib.Path) -> list[str]:
