@@ -2,7 +2,7 @@
 
     DIR/results.nc                      invariance, accuracy and local equivariance of all networks
     DIR/runs/NAME/                      lists of operations of classes, widths that were learned
-    DIR/similarity_search/, _checks/    searches, as they are
+    DIR/similarity_search/, _checks/    searches
 
 A report of the folder is that of the results, but for rounding: relative invariance is kept per
 image in steps of 1/50, from -1.02 to 1 (axes end at -1). Euclidean distances, and whether single
@@ -11,7 +11,6 @@ predictions change, are left out.
 
 import json
 import pathlib
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from invariance_jax.evaluation import results
-from invariance_jax.files import atomic_path, write_text
+from invariance_jax.files import write_text
 from invariance_jax.report.entries import (
     DIMENSIONS,
     VARIABLES,
@@ -71,9 +70,7 @@ def write(
     packed = {name: each for name, each in groups.items() if each is not None}
     main = _invariance(found.runs)
     for each in (main, *packed.values()):
-        for variable in each.variables.values():
-            if variable.dtype.kind in "iuf" and variable.ndim:
-                variable.encoding = dict(_COMPRESSED)
+        _compress(each)
     results.write(main, folder / PACKED, packed)
     for run in (*found.runs, *found.accuracy):
         texts = beside.get(run.network.path.parents[1], {}) if run.steps else {}
@@ -92,10 +89,24 @@ def _pictures(images: np.ndarray, titles: Sequence[str] = ()) -> xr.Dataset:
     return xr.Dataset({"images": (dims, counts)}, attrs={"titles": json.dumps(list(titles))})
 
 
+def _compress(data: xr.Dataset) -> None:
+    for variable in data.variables.values():
+        if variable.dtype.kind in "iuf" and variable.ndim:
+            variable.encoding = dict(_COMPRESSED)
+
+
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
-    if source.resolve() != target.resolve():
-        with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
+    """Copies a search, but for the place of its images."""
+    if source.resolve() == target.resolve():
+        return
+    data = results.read(source)
+    data = data.assign_attrs(
+        {key: _elsewhere(data.attrs[key]) for key in _CONFIGS if key in data.attrs}
+    )
+    groups = {name: results.read(source, name) for name in results.groups(source)}
+    for each in (data, *groups.values()):
+        _compress(each)
+    results.write(data, target, groups)
 
 
 def _name(each: Result) -> str:

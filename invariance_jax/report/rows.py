@@ -18,6 +18,8 @@ from invariance_jax.errors import UserError
 UNTRAINED = "untrained"
 MODEL, WEIGHTS, AUGMENTATION = "model.name", "model.weights", "augment"
 NO_AUGMENTATION = ("none",)
+# The option of an augmentation that is a path.
+_FILE = "file"
 
 Kind = Literal["untrained", "imported", "trained"]
 Part = Literal["architecture", "training", "data", "augmentation", "recipe", "subset"]
@@ -277,8 +279,13 @@ def _texts(path: str, values: Sequence[Any]) -> dict[Any, str]:
     """How each value of a field is written in a label."""
     short = dict(zip(values, values, strict=True))
     if path == AUGMENTATION:
-        forms = shortest_forms(each for value in values for each in value)
-        short = {value: " + ".join(forms[each] for each in value) for value in values}
+        parts = list(dict.fromkeys(each for value in values for each in value))
+        # Of files only what tells them apart.
+        files = [options[_FILE] for _, options in map(_parsed, parts) if _FILE in options]
+        ends = shortest_paths(filter(None, files))
+        named = {each: _with_file(each, ends) for each in parts}
+        forms = shortest_forms(named.values())
+        short = {value: " + ".join(forms[named[each]] for each in value) for value in values}
     elif path == WEIGHTS:
         short |= shortest_paths(filter(None, values))
     elif path == _CLASSES:
@@ -291,6 +298,13 @@ def _texts(path: str, values: Sequence[Any]) -> dict[Any, str]:
     name = path.rpartition(".")[2].replace("_", " ")
     written = _WRITTEN.get(path, f"{name} {{}}".format)
     return {value: written(text) for value, text in short.items()}
+
+
+def _with_file(text: str, ends: Mapping[str, str]) -> str:
+    name, options = _parsed(text)
+    if options.get(_FILE):
+        return _spelled(name, options | {_FILE: ends[options[_FILE]]})
+    return text
 
 
 def _of_classes(classes: Sequence[int | str]) -> str:

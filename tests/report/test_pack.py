@@ -8,9 +8,10 @@ import xarray as xr
 
 from invariance_jax.__main__ import main
 from invariance_jax.commands import report as command
+from invariance_jax.evaluation import results
 from invariance_jax.evaluation.grid import FEATURES_GROUP
 from invariance_jax.factors.per_class import LIST
-from invariance_jax.report import classes, frames, intervals, load, page
+from invariance_jax.report import classes, frames, intervals, load, pack, page
 
 QUARTER = {"data": {"fraction": 0.25}}
 STEP = 0.02
@@ -146,3 +147,20 @@ def test_damaged_packed_results_are_named(packed, other_folder):
     (packed / "results.nc").write_bytes(content[: len(content) // 2])
     found = load.read([packed, other_folder.path])
     assert len(found.runs) == 1 and str(packed / "results.nc") in found.problems[0]
+
+
+def test_searches_are_packed_without_the_place_of_their_images(folder, tmp_path, monkeypatch):
+    path = folder.add("resnet8", "none", data={"data_dir": "/nowhere/images"})
+    data = xr.load_dataset(path, engine="h5netcdf")
+    search = folder.path / "similarity_search" / "a.nc"
+    change = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    values = xr.Dataset({"change": (("pair", "row"), change)})
+    results.write(values.assign_attrs(data.attrs), search, {"more": values})
+    found = load.read([folder.path])
+    assert found.searches == (search,)
+    for _ in range(2):  # again: of what is there already
+        pack.write(found, tmp_path / "packed")
+        packed = tmp_path / "packed" / "similarity_search" / "a.nc"
+        assert b"/nowhere" not in packed.read_bytes()
+        assert results.read(packed).equals(values) and results.read(packed, "more").equals(values)
+        assert results.read(packed).attrs["model"] == "resnet8"

@@ -244,3 +244,19 @@ def test_classes_that_hold_all_others_go_without_saying():
     half, three = "resnet8, none, 10 classes", "resnet8, none, classes 0, 1, 2"
     assert of(some, some[::2], some[:3]) == ["resnet8, none", half, three]
     assert of(some[::2], (5, 7)) == [half, "resnet8, none, classes 5, 7"]
+
+
+def test_files_are_called_by_what_tells_them_apart():
+    found = labels(
+        *(
+            network(augment={"per_class": f"searched(file='runs/{file}', share=0.5)"})
+            for file in ("one/search/a.nc", "two/search/a.nc", "two/search/b.nc")
+        ),
+        network(),
+    )
+    assert found == [
+        "resnet8, none + searched(file='one/search/a.nc')",
+        "resnet8, none + searched(file='two/search/a.nc')",
+        "resnet8, none + searched(file='b.nc')",
+        "resnet8, none",
+    ]
