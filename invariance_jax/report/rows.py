@@ -199,6 +199,8 @@ def tell_apart(networks: Iterable[Network]) -> dict[Hashable, Row]:
     every = list(firsts.values())
     paths = dict.fromkeys(path for each in every for path in each.fields)
     texts = {path: _texts(path, _values(every, path)) for path in paths}
+    if AUGMENTATION in paths:
+        texts[AUGMENTATION] = _augmentations(every)
     found = {key: _row(each, every, texts) for key, each in firsts.items()}
     # At last: what was measured, and where it was found.
     for detail in (lambda one: one.parameters[:8], lambda one: one.path):
@@ -278,15 +280,7 @@ def _values(networks: Sequence[Network], path: str) -> list[Any]:
 def _texts(path: str, values: Sequence[Any]) -> dict[Any, str]:
     """How each value of a field is written in a label."""
     short = dict(zip(values, values, strict=True))
-    if path == AUGMENTATION:
-        parts = list(dict.fromkeys(each for value in values for each in value))
-        # Of files only what tells them apart.
-        files = [options[_FILE] for _, options in map(_parsed, parts) if _FILE in options]
-        ends = shortest_paths(filter(None, files))
-        named = {each: _with_file(each, ends) for each in parts}
-        forms = shortest_forms(named.values())
-        short = {value: " + ".join(forms[named[each]] for each in value) for value in values}
-    elif path == WEIGHTS:
+    if path == WEIGHTS:
         short |= shortest_paths(filter(None, values))
     elif path == _CLASSES:
         largest = max(values, key=len)
@@ -300,11 +294,29 @@ def _texts(path: str, values: Sequence[Any]) -> dict[Any, str]:
     return {value: written(text) for value, text in short.items()}
 
 
+def _augmentations(every: Sequence[Network]) -> dict[Any, str]:
+    """How each augmentation is written in a label; of files only what tells networks apart."""
+    values = _values(every, AUGMENTATION)
+    parts = list(dict.fromkeys(each for value in values for each in value))
+    files = [options[_FILE] for _, options in map(_parsed, parts) if options.get(_FILE)]
+    bare = {each: _with_file(each, {}) for each in parts}
+    kinds = {(each.fields.get(MODEL), each.fields.get(AUGMENTATION, ())) for each in every}
+    # A search of each architecture is told by the architecture.
+    if len(kinds) > len({(model, tuple(bare[x] for x in value)) for model, value in kinds}):
+        ends = shortest_paths(files)
+        bare = {each: _with_file(each, ends) for each in parts}
+    forms = shortest_forms(bare.values())
+    return {value: " + ".join(forms[bare[each]] for each in value) for value in values}
+
+
 def _with_file(text: str, ends: Mapping[str, str]) -> str:
+    """The same with another name of its file; without one where that has no other name."""
     name, options = _parsed(text)
-    if options.get(_FILE):
-        return _spelled(name, options | {_FILE: ends[options[_FILE]]})
-    return text
+    if not options.get(_FILE):
+        return text
+    end = ends.get(options[_FILE])
+    others = {key: value for key, value in options.items() if key != _FILE}
+    return _spelled(name, others | ({_FILE: end} if end else {}))
 
 
 def _of_classes(classes: Sequence[int | str]) -> str:

@@ -246,6 +246,23 @@ def test_classes_that_hold_all_others_go_without_saying():
     assert of(some[::2], (5, 7)) == [half, "resnet8, none, classes 5, 7"]
 
 
+def test_a_search_of_each_architecture_is_told_by_the_architecture():
+    found = labels(
+        *(
+            network(
+                model={"name": name}, augment={"per_class": f"searched(file='{name}/a.nc'{more})"}
+            )
+            for name in ("resnet8", "vit_mu8")
+            for more in ("", ", share=0.5")
+        )
+    )
+    assert found == [
+        f"{name}, none + searched{more}"
+        for name in ("resnet8", "vit_mu8")
+        for more in ("", "(share=0.5)")
+    ]
+
+
 def test_files_are_called_by_what_tells_them_apart():
     found = labels(
         *(
