@@ -27,7 +27,8 @@ class Page:
         program = next(filter(None, map(shutil.which, _NAMES)), None)
         if program is None:
             raise FileNotFoundError(f"none of {', '.join(_NAMES)} is installed")
-        self._folder = tempfile.TemporaryDirectory()
+        # Its children write there for a moment after it has ended.
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         read_end, self._out = os.pipe()
         self._in, write_end = os.pipe()
         # Chromium reads from descriptor 3 and writes to 4.
