@@ -1,10 +1,12 @@
 """Result files: labelled arrays that know which network they came from; what they say."""
 
+import functools
 import hashlib
 import importlib.metadata
 import io
 import json
 import pathlib
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,9 +41,37 @@ def fingerprint(variables: Any) -> str:
 
 
 def versions() -> str:
-    """Versions of this package and of those whose numerics matter, as JSON text."""
+    """Versions of this package and of those whose numerics matter, as JSON text.
+
+    Where the package runs from a checkout of git, "commit" is its commit, with "-dirty" where files
+    differ from it.
+    """
     installed = {name: importlib.metadata.version(name) for name in _RECORDED_PACKAGES}
-    return json.dumps({"invariance_jax": __version__, **installed}, sort_keys=True)
+    commit = commit_of(pathlib.Path(__file__).parents[2])
+    known = {"commit": commit} if commit else {}
+    return json.dumps({"invariance_jax": __version__, **installed, **known}, sort_keys=True)
+
+
+@functools.cache
+def commit_of(folder: pathlib.Path) -> str:
+    """Names the commit of a checkout.
+
+    Args:
+        folder: Its top folder.
+
+    Returns:
+        The first digits of the commit, with "-dirty" where files differ from it; empty where the
+        folder is no checkout, or git does not say.
+    """
+    # What is installed into an environment inside another project's checkout is not of its commit.
+    if not (folder / ".git").exists():
+        return ""
+    words = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def write(

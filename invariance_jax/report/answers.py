@@ -5,6 +5,7 @@ opposite results give the opposite sentences.
 """
 
 import itertools
+import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -271,6 +272,11 @@ def scope_statement(results: Results) -> str:
             f", measured on {data.sizes['image']} images of {data.attrs['dataset']} "
             f"({data.attrs['split']})"
         )
+        said = {json.loads(run.data.attrs["versions"]).get("commit") for run in results.runs}
+        commits = sorted(said - {None})
+        if commits:
+            text += f", with commit{'s' if len(commits) > 1 else ''} {', '.join(commits[:3])}"
+            text += f" and {len(commits) - 3} more" if len(commits) > 3 else ""
     if min(seeds) == 1:
         text += ". With one seed the spread over seeds is unknown: small differences may be noise"
     return text + "."

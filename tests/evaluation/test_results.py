@@ -265,3 +265,28 @@ def test_what_is_no_table_has_no_rows(tmp_path, content):
     assert read_table(path) == []
     record(path, accuracy_of(0.5))
     assert len(read_table(path)) == 1
+
+
+def test_a_checkout_says_its_commit(tmp_path):
+    def git(*words):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(
+            ["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-qm", "first")
+    git("tag", "v1")  # no name that may move
+    (tmp_path / "inner").mkdir()
+    assert results.commit_of(tmp_path / "inner") == ""  # a folder in it is not it
+    commit = results.commit_of(tmp_path)
+    assert len(commit) >= 7 and git("rev-parse", "HEAD").startswith(commit)
+    results.commit_of.cache_clear()
+    (tmp_path / "file").write_text("two")
+    assert results.commit_of(tmp_path) == f"{commit}-dirty"
+    results.commit_of.cache_clear()
+    (tmp_path / ".git" / "HEAD").write_text("damaged")
+    assert results.commit_of(tmp_path) == ""

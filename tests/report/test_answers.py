@@ -247,3 +247,12 @@ def test_scope_counts_models_seeds_and_images(study, folder):
     assert "spread over seeds is unknown" in text
     text = answers.scope_statement(_small(folder, [0.1, 0.2], [0.5, 0.6]))
     assert text == "2 models, 2 seeds each, measured on 40 images of digits (test)."
+
+
+def test_scope_names_the_commits(folder):
+    for seed, commit in enumerate(("b", "a", "b")):
+        versions = f'{{"commit": "{commit}", "jax": "1.2.3"}}'
+        folder.add("resnet8", "none", seed=seed, attrs={"versions": versions})
+    folder.add("resnet8", "none", seed=3)  # of an earlier version, or installed
+    text = answers.scope_statement(read(folder))
+    assert text.endswith("measured on 40 images of digits (test), with commits a, b.")
