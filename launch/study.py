@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the whole study of docs/results.md, or goes on with it: two CPU cores, about three hours.
+"""Runs the whole study of docs/results.md, or goes on with it: two CPU cores, two to three hours.
 
     launch/study.py --root=study --data_dir=~/tensorflow_datasets
 
