@@ -49,10 +49,10 @@ def test_the_page_is_made_again_from_the_committed_results(pages):
     assert committed == made
     assert text == again
     # The transforms are computed again, and tests compile them otherwise: a value may round to the
-    # next grey level.
+    # next grey level, for which WebP finds another form. Other images differ by 30 and more.
     assert len(images) == len(others) > 130
     for one, other in zip(images, others, strict=True):
-        assert np.abs(pixels(one) - pixels(other)).mean() < 0.5
+        assert np.abs(pixels(one) - pixels(other)).mean() < 4
 
 
 def test_the_results_name_no_place_of_a_machine(pages):
