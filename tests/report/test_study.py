@@ -49,7 +49,7 @@ def test_the_page_is_made_again_from_the_committed_results(pages):
     assert committed == made
     assert text == again
     # The transforms are computed again, and tests compile them otherwise: a value may round to the
-    # next grey level, for which WebP finds another form. Other images differ by 30 and more.
+    # next grey level, for which WebP finds another form. Other images differ by 30 as a rule.
     assert len(images) == len(others) > 130
     for one, other in zip(images, others, strict=True):
         assert np.abs(pixels(one) - pixels(other)).mean() < 4
