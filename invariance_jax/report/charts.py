@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
 from invariance_jax.augment.learned import unit
+from invariance_jax.report.altair import alt
 from invariance_jax.report.frames import ALL, LOWEST
 from invariance_jax.report.rows import words
 from invariance_jax.report.vega import TABLE, WIDTH, Layout

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-import altair as alt
 import numpy as np
 import pandas as pd
 
 from invariance_jax.report import classes, robustness
+from invariance_jax.report.altair import alt
 from invariance_jax.report.classes import Transfer
 from invariance_jax.report.entries import Results
 from invariance_jax.report.page import Block, Picture

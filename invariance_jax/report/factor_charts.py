@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -10,6 +9,7 @@ import xarray as xr
 from invariance_jax.factors import rankings, wordnet
 from invariance_jax.factors.alignment import Alignment
 from invariance_jax.factors.foreground import QUANTITIES
+from invariance_jax.report.altair import alt
 from invariance_jax.report.factors import COMPARED
 from invariance_jax.report.frames import LEVELS, QUANTILES
 from invariance_jax.report.rows import words

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import altair as alt
 import jinja2
 import markupsafe
 import numpy as np
@@ -27,6 +26,7 @@ from invariance_jax.report import (
     tables,
     vega,
 )
+from invariance_jax.report.altair import alt
 from invariance_jax.report.entries import Results
 from invariance_jax.report.rows import file_name
 

@@ -9,10 +9,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import vl_convert
+
+from invariance_jax.report.altair import alt
 
 # "page" for screens, with all that reacts; "phone" for narrow ones; "paper" for print: nothing
 # reacts, so that what a page shows by choice stands side by side.

@@ -1,7 +1,10 @@
 """`report` and `compare` as commands: what they say, write and refuse."""
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -149,3 +152,21 @@ def test_mistakes_are_named(folder, capsys, tmp_path):
 def test_help(capsys):
     assert main(["compare", "--help"]) == 0
     assert "usage: invariance-jax compare" in capsys.readouterr().out
+
+
+def test_report_needs_no_home(tmp_path):
+    """A container's user may have none: neither HOME nor an entry in passwd."""
+    code = """
+import os, pathlib, pwd, sys
+def nobody(*_): raise KeyError
+pwd.getpwuid = nobody
+from invariance_jax.__main__ import main
+code = main(["report", sys.argv[1]])
+assert "HOME" not in os.environ
+sys.exit(code)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 2 and "holds no results" in done.stderr, done.stderr
