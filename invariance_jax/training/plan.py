@@ -265,8 +265,23 @@ def estimate(compiled: Any, *, images: int, count: int, chip: Chip | None) -> Es
 
     Returns:
         The estimate.
+
+    Raises:
+        UserError: The installed jaxlib cannot read what the compiler made.
     """
-    costs = hlo.costs(hlo.parse(compiled.as_text()))
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError as error:
+        versions = " and ".join(
+            f"{name} {importlib.metadata.version(name)}"
+            for name in ("jaxlib", "libtpu")
+            if importlib.util.find_spec(name)
+        )
+        raise UserError(
+            f"the program was compiled, but cannot be read again with {versions}; expected these "
+            f"of one age ({str(error).splitlines()[0][:200]})"
+        ) from error
+    costs = hlo.costs(hlo.parse(text))
     seconds, hidden = {}, 0.0
     if chip and costs.cycles:
         takes = [

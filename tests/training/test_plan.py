@@ -47,6 +47,17 @@ def test_collectives_take_the_links_time(collective, seconds):
     assert plan.collective_seconds(collective, CHIP, 256) == pytest.approx(seconds)
 
 
+def test_a_program_that_jaxlib_cannot_read_is_one_line():
+    class Compiled:
+        def as_text(self):
+            raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure: one operand\nmore")
+
+    message = r"cannot be read again with jaxlib [\d.]+.*; expected these of one age \(INTERNAL: "
+    with pytest.raises(UserError, match=message) as caught:
+        plan.estimate(Compiled(), images=8, count=4, chip=CHIP)
+    assert "\n" not in str(caught.value)
+
+
 def test_hidden_time_counts_where_it_is_longest():
     costs = Costs(0, 0, {}, 0, (), 0)
     one = {"images": 8, "devices": 4, "memory": {"a": 1, "b": 2}, "costs": costs}
