@@ -18,6 +18,7 @@ from invariance_jax.data.sources import (
     DataError,
     Example,
     Span,
+    check_labels,
     local_folder,
     resolve,
 )
@@ -86,13 +87,14 @@ class ArrowSource:
             self._labels = np.array([numbers[x] for x in chosen], np.int32)
         self.num_classes = len(self.class_names)
         self._names = self._read_names(spans)
-        labelled = self._labels != NO_LABEL
-        self.has_labels = bool(labelled.all())
-        if labelled.any() and not self.has_labels:
-            raise UserError(
+        self.has_labels = check_labels(
+            self._labels,
+            self._names,
+            lambda one, other: (
                 f"column {label_feature!r} of {self.name} has a class for some images only, as "
-                f"{self._names[labelled.argmax()]}, and none for {self._names[labelled.argmin()]}"
-            )
+                f"{one}, and none for {other}"
+            ),
+        )
 
     def _read_names(self, spans: tuple[Span, ...]) -> list[str]:
         """Paths of the images where they tell them apart, else their places."""

@@ -10,7 +10,14 @@ import numpy as np
 from jaxtyping import Int32
 
 from invariance_jax import files
-from invariance_jax.data.sources import NO_LABEL, DataError, Example, local_folder, resolve
+from invariance_jax.data.sources import (
+    NO_LABEL,
+    DataError,
+    Example,
+    check_labels,
+    local_folder,
+    resolve,
+)
 from invariance_jax.errors import UserError
 
 _IMAGE = re.compile(r"[^.].*\.(bmp|gif|jpe?g|p[gnp]m|png|tiff?|webp)", re.IGNORECASE | re.DOTALL)
@@ -77,14 +84,14 @@ class FolderSource:
         self._labels = np.array([label for _, label in chosen], np.int32)
         self.split = split
         self.num_classes = len(self.class_names)
-        labelled = self._labels != NO_LABEL
-        self.has_labels = bool(labelled.all())
-        if labelled.any() and not self.has_labels:
-            raise UserError(
+        self.has_labels = check_labels(
+            self._labels,
+            self._names,
+            lambda one, other: (
                 f"the image folder {str(path)!r} holds images with a class and without, as "
-                f"{self._names[labelled.argmax()]} and {self._names[labelled.argmin()]}; expected "
-                "a subfolder for each class, or no subfolder"
-            )
+                f"{one} and {other}; expected a subfolder for each class, or no subfolder"
+            ),
+        )
 
     def __len__(self) -> int:
         """Number of images."""

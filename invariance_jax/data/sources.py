@@ -4,7 +4,7 @@ import difflib
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
@@ -146,6 +146,28 @@ def local_folder(path: str | os.PathLike[str], field: str) -> pathlib.Path:
             "system (mount a bucket first)"
         )
     return folder
+
+
+def check_labels(
+    labels: Int32[np.ndarray, " image"], names: Sequence[str], mixed: Callable[[str, str], str]
+) -> bool:
+    """Says whether images have labels: all of them, or none.
+
+    Args:
+        labels: The class of every image, or `NO_LABEL`.
+        names: Their ids.
+        mixed: The message where some have one: of an image with a class and of one without.
+
+    Returns:
+        Whether they have.
+
+    Raises:
+        UserError: Some have a class and others have none.
+    """
+    labelled = labels != NO_LABEL
+    if labelled.any() and not labelled.all():
+        raise UserError(mixed(names[labelled.argmax()], names[labelled.argmin()]))
+    return bool(labelled.all())
 
 
 class Span(NamedTuple):

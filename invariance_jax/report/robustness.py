@@ -13,10 +13,10 @@ import pandas as pd
 
 from invariance_jax.data.imagenet import in_words, nouns
 from invariance_jax.errors import UserError
-from invariance_jax.factors.rankings import INTERVAL
+from invariance_jax.factors.rankings import INTERVAL, resampled
 from invariance_jax.report.entries import Accuracy
 from invariance_jax.report.rows import Row, differing_parts
-from invariance_jax.report.tables import Table
+from invariance_jax.report.tables import Table, intervals
 
 STANDARD = ("random_resized_crop_flip", "random_resized_crop")
 WORST = "worst factor"
@@ -223,7 +223,7 @@ def class_effects(entries: Sequence[Accuracy]) -> pd.DataFrame:
         others = _alternatives(standard, rows)
         if not others:
             continue
-        hits = {row: _mean(known, row, "correct") for row in (standard, *others)}
+        hits = {row: _hits(known, row) for row in (standard, *others)}
         for label in np.unique(labels).tolist():
             of_class = np.flatnonzero(labels == label)
             values = np.array([hits[row][of_class] for row in others]) - hits[standard][of_class]
@@ -275,9 +275,9 @@ def _alternatives(standard: Row, rows: Iterable[Row]) -> list[Row]:
     return [x for x in rows if x.augmentation and differing_parts(x, standard) == {"augmentation"}]
 
 
-def _mean(entries: Sequence[Accuracy], row: Row, name: str) -> np.ndarray:
-    found = [getattr(each, name).values for each in entries if each.row == row]
-    return np.mean(found, axis=0)
+def _hits(entries: Sequence[Accuracy], row: Row) -> np.ndarray:
+    """How often each image is right, mean over seeds."""
+    return np.mean([each.correct.values for each in entries if each.row == row], axis=0)
 
 
 def _guesses(entries: Sequence[Accuracy], row: Row, places: np.ndarray) -> pd.Series:
@@ -297,9 +297,7 @@ def _unbiased(values: np.ndarray) -> float:
 
 def _draws(images: int) -> np.ndarray:
     """How often each image is in a draw of as many; the first draw is the images themselves."""
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(images, np.full(images, 1 / images), _DRAWS)
-    return np.concatenate([np.ones((1, images)), drawn])
+    return np.concatenate([np.ones((1, images)), resampled(images, _DRAWS, 0)])
 
 
 def _classified(entries: Sequence[Accuracy]) -> list[Accuracy]:
@@ -317,7 +315,7 @@ def factors_text(table: pd.DataFrame) -> str:
     columns = _head(table, "factor")
     columns["images"] = [f"{x:,}" for x in table["images"]]
     columns["top-1 %"] = [f"{100 * x:.1f}" for x in table["top1"]]
-    columns["error ratio"] = _with_interval(table, "error_ratio", 1, "{:.2f}")
+    columns["error ratio"] = intervals(table[["error_ratio", "low", "high"]], "{:.2f}")
     title = "Errors where a factor is active, as a multiple of those of all annotated images"
     return f"{title}\n{Table(columns).to_text()}"
 
@@ -326,7 +324,7 @@ def real_text(table: pd.DataFrame) -> str:
     """Writes what `real_accuracy` returned for the terminal."""
     columns = {"network": list(table.index), "images": [f"{x:,}" for x in table["images"]]}
     columns["top-1 %"] = [f"{100 * x:.1f}" for x in table["top1"]]
-    columns["any right class, %"] = _with_interval(table, "real", 100, "{:.1f}")
+    columns["any right class, %"] = intervals(100 * table[["real", "low", "high"]], "{:.1f}")
     title = "Accuracy by several right classes of an image, beside that by one"
     return f"{title}\n{Table(columns, left=1).to_text()}"
 
@@ -376,9 +374,3 @@ def _points(values: pd.Series) -> list[str]:
 def _head(table: pd.DataFrame, name: str) -> dict[str, list[str]]:
     levels = ("network", name)
     return {level: list(map(str, table.index.get_level_values(level))) for level in levels}
-
-
-def _with_interval(table: pd.DataFrame, name: str, factor: float, form: str) -> list[str]:
-    lines = (factor * table[[name, "low", "high"]]).itertuples(index=False)
-    both = f"{form} ({form} to {form})"
-    return ["-" if line[0] != line[0] else both.format(*line) for line in lines]

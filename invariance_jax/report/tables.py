@@ -91,19 +91,27 @@ def ablation(frame: pd.DataFrame) -> Table:
         The table; columns without a number are left out.
     """
     columns = {name: frame[name].astype(str).tolist() for name in ("model", "training", "seeds")}
-    columns["top-1 %"] = _intervals(100 * frame[["top1", "low", "high"]], "{:z.1f}")
+    columns["top-1 %"] = intervals(100 * frame[["top1", "low", "high"]], "{:z.1f}")
     for name, title, form in (
         ("gain", "gain over none, points", "{:+z.1f}"),
         ("share", "% of the gain of random resized crop", "{:z.0f}"),
     ):
-        cells = _intervals(100 * frame[[name, f"{name}_low", f"{name}_high"]], form)
+        cells = intervals(100 * frame[[name, f"{name}_low", f"{name}_high"]], form)
         if any(cell != "-" for cell in cells):
             columns[title] = cells
     return Table(columns)
 
 
-def _intervals(values: pd.DataFrame, form: str) -> list[str]:
-    """Numbers with the ends of their intervals: `34.2 (31.0 to 37.1)`."""
+def intervals(values: pd.DataFrame, form: str) -> list[str]:
+    """Writes numbers with the ends of their intervals: `34.2 (31.0 to 37.1)`.
+
+    Args:
+        values: Columns value, low, high.
+        form: How each is written, as of `str.format`.
+
+    Returns:
+        A text a line; "-" where there is no number.
+    """
     lines = values.itertuples(index=False)
     both = f"{form} ({form} to {form})"
     return ["-" if math.isnan(line[0]) else both.format(*line) for line in lines]
