@@ -21,6 +21,8 @@ import fresh_process
 CASE_SECONDS = 1800
 # Batches that fit an 80 GB device with room to spare.
 BATCHES = {"resnet18": 1024, "resnet50": 256, "vit_s16": 512, "vit_b16": 256}
+# What laptops train, and the batch of configs/digits.py.
+SMALL = {"resnet8": 64, "vit_mu8": 64}
 
 
 def _arguments() -> argparse.Namespace:
@@ -41,9 +43,10 @@ def _arguments() -> argparse.Namespace:
     for field in ("steps", "warmup", "repeats", "size", "canvas"):
         if getattr(arguments, field) < 1:
             parser.error(f"--{field} is {getattr(arguments, field)}; expected at least 1")
-    unknown = set(arguments.models.split(",")) - set(BATCHES)
+    known = BATCHES | SMALL
+    unknown = set(arguments.models.split(",")) - set(known)
     if unknown:
-        parser.error(f"--models: unknown {sorted(unknown)}; expected of {', '.join(BATCHES)}")
+        parser.error(f"--models: unknown {sorted(unknown)}; expected of {', '.join(known)}")
     return arguments
 
 
@@ -74,7 +77,7 @@ def main() -> None:
     load_before = os.getloadavg()
     cases = []
     for model in arguments.models.split(","):
-        case = {"model": model, "batch": arguments.batch or BATCHES[model], **shared}
+        case = {"model": model, "batch": arguments.batch or (BATCHES | SMALL)[model], **shared}
         print(f"{model}, {case['batch']} images of {case['size']} pixels", file=sys.stderr)
         # Compile times are those of a first run.
         options = {"seconds": CASE_SECONDS, "extra": {"JAX_ENABLE_COMPILATION_CACHE": "false"}}

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from invariance_jax import augment, models
+from invariance_jax import augment, host_memory, models
 from invariance_jax.config import OptimizerConfig
 from invariance_jax.training.losses import make_loss
 from invariance_jax.training.optimizer import make_optimizer, make_schedule
@@ -135,4 +135,5 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    host_memory.keep()  # as the command `train` does
     print(json.dumps(measure(json.loads(sys.argv[1]))))

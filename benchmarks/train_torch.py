@@ -18,7 +18,33 @@ TIMM = {"vit_s16": "vit_small_patch16_224", "vit_b16": "vit_base_patch16_224"}
 CLASSES = 1000
 
 
+def _resnet8() -> torch.nn.Module:
+    """Ours of that name: a 3x3 stem of stride 2 and three of torchvision's blocks."""
+    block = torchvision.models.resnet.BasicBlock
+
+    def halved(before: int, after: int) -> torch.nn.Module:
+        shortcut = torch.nn.Conv2d(before, after, 1, 2, bias=False)
+        return block(before, after, 2, torch.nn.Sequential(shortcut, torch.nn.BatchNorm2d(after)))
+
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, 2, 1, bias=False),
+        torch.nn.BatchNorm2d(16),
+        torch.nn.ReLU(inplace=True),
+        block(16, 16),
+        halved(16, 32),
+        halved(32, 64),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(64, CLASSES),
+    )
+
+
 def _model(name: str, size: int) -> torch.nn.Module:
+    if name == "resnet8":
+        return _resnet8()
+    if name == "vit_mu8":
+        sizes = {"patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4}
+        return timm.models.VisionTransformer(img_size=size, num_classes=CLASSES, **sizes)
     if name in TIMM:
         return timm.create_model(TIMM[name], img_size=size, num_classes=CLASSES)
     return torchvision.models.get_model(name, num_classes=CLASSES)

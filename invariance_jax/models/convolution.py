@@ -2,10 +2,10 @@
 
 XLA's CPU backend leaves its fast kernels in two cases that every ResNet meets. Where the output is
 smaller than the kernel (the last stages at 64 pixels) it loops over single numbers, at a fiftieth
-of the speed. And it writes the gradient of the kernel as a convolution with a window as large as
-the feature map, at a tenth of the speed for wide layers on large maps. Both are sums over the
-kernel's taps of plain matrix products, and are computed so here. The gradient of a max-pool is a
-scatter there, one number at a time; a maximum of shifted maps has a gradient of whole arrays.
+of the speed. And it writes the gradient of a 1x1 kernel as a convolution with a window as large as
+the feature map, at half the speed for wide layers. Both are sums over the kernel's taps of plain
+matrix products, and are computed so here. The gradient of a max-pool is a scatter there, one number
+at a time; a maximum of shifted maps has a gradient of whole arrays.
 `benchmarks/convolution.py` measures each against the plain one.
 """
 
@@ -27,7 +27,7 @@ Pooled = Float[Array, "batch out_height out_width channels"]
 Kernel = Float[Array, "rows columns _ features"]
 Padding = Sequence[tuple[int, int]]
 
-# Below, a product over a tap has too few columns to be worth the copies (measured).
+# Below, a product has too few columns to be worth the copies (measured).
 _WIDE = 64
 
 
@@ -60,8 +60,9 @@ def convolve(
     by_taps = functools.partial(_by_taps, strides=strides, padding=padding)
     out_height, out_width = jax.eval_shape(whole, images, kernel).shape[1:3]
     small = out_height < kernel.shape[0] or out_width < kernel.shape[1]
+    pointwise = kernel.shape[:2] == (1, 1)
     forward = by_taps if small else whole
-    of_kernel = by_taps if small or kernel.shape[-1] >= _WIDE else whole
+    of_kernel = by_taps if pointwise and kernel.shape[-1] >= _WIDE else whole
     if forward is whole and of_kernel is whole:
         return whole(images, kernel)
     on_cpu = _with_two_derivatives(forward, of_kernel)

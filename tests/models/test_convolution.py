@@ -94,16 +94,18 @@ def test_a_cpu_multiplies_taps_and_other_devices_convolve():
         return jax.grad(lambda *both: jnp.sum(jnp.sin(ours(*both))), (0, 1))(images, weights)
 
     assert products(ours, "cpu", images, weights) == (9, 0)
-    # Forward, by images, by weights: nine each; no tenth product of a tangent that is zero.
-    assert products(gradients, "cpu", images, weights) == (27, 0)
+    # Forward and by images: nine each; no tenth product of a tangent that is zero.
+    assert products(gradients, "cpu", images, weights) == (18, 1)
     for platform in ("tpu", "cuda"):
         assert products(ours, platform, images, weights) == (0, 1)
         assert products(gradients, platform, images, weights) == (0, 3)
 
-    images, weights = arrays(9, 4, 64, 3)
-    of_weights = jax.grad(lambda weights, images: jnp.sum(jnp.sin(ours(images, weights))))
-    assert products(of_weights, "cpu", weights, images) == (9, 1)
-    assert products(ours, "cpu", *arrays(9, 4, 8, 3)) == (0, 1)
+    pointwise, _ = functions(1, 1)
+    for features, expected in ((64, (1, 1)), (8, (0, 2))):
+        images, weights = arrays(9, 4, features, 1)
+        of_weights = jax.grad(lambda weights, images: jnp.sum(jnp.sin(pointwise(images, weights))))
+        assert products(of_weights, "cpu", weights, images) == expected
+    assert products(ours, "cpu", *arrays(9, 4, 64, 3)) == (0, 1)
 
 
 def test_groups_dilation_and_other_dtypes_are_left_to_lax():
