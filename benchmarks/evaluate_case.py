@@ -20,6 +20,7 @@ from invariance_jax import augment, data, devices, models
 from invariance_jax.evaluation.driver import Driver
 from invariance_jax.evaluation.grid import Invariance
 from invariance_jax.evaluation.shards import Shards
+from invariance_jax.factors.search import SimilaritySearch
 
 # Of the memory case: small, so that many images take little time.
 _SIDE, _BATCH = 16, 64
@@ -73,7 +74,7 @@ def make_driver(model: models.Model, source: data.Source, **fields: Any) -> Driv
 
 
 def cost(case: dict[str, Any]) -> dict[str, Any]:
-    """Times the whole grid and as many bare forward passes of the same batch, in turn."""
+    """Times the whole grid or search, and as many bare forward passes of the batch, in turn."""
     size, batch = case["size"], case["batch"]
     # Other than the CPU's, one device: the loop beside it has one.
     mesh = devices.make_mesh(case["cpu_devices"] if jax.default_backend() == "cpu" else 1)
@@ -81,17 +82,21 @@ def cost(case: dict[str, Any]) -> dict[str, Any]:
         case["model"], image_size=size, seed=case["seed"], dtype=case["dtype"]
     )
     resize = augment.get("none", size=size).boxes.resize
+    searches = case["kind"] == "search"
+    fields: dict[str, Any] = {"measurements": [SimilaritySearch(batch=2)]} if searches else {}
     driver = make_driver(
         model,
-        Noise(batch, resize, case["seed"]),
+        # Of ten classes, at least a pair of each.
+        Noise(max(batch, 20) if searches else batch, resize, case["seed"]),
         mesh=mesh,
         resize=resize,
         canvas_size=resize,
-        # The walk shows a few images twice, for the baseline of others: room for them too.
-        per_device_batch_size=2 * batch,
+        # The grid's walk shows a few images twice, for the baseline of others: room for them too.
+        per_device_batch_size=batch if searches else 2 * batch,
         shard_size=batch,
+        **fields,
     )
-    program, ((walk,),) = driver.plan
+    program, ((walk, *_), *_) = driver.plan
     (shown,) = data.batches_at(driver.source, walk.positions[None], canvas_size=resize)
     del shown["mask"]
     shown = jax.device_put(shown, devices.by_example(mesh))
@@ -100,7 +105,11 @@ def cost(case: dict[str, Any]) -> dict[str, Any]:
     pixels = model.normalize(jnp.asarray(shown["canvas"][:, :size, :size], jnp.float32) / 255)
     pixels = jax.device_put(pixels, devices.by_example(mesh))
     nothing = jax.device_put(driver.nothing_before(), devices.replicated(mesh))
-    points = int(driver.measurements[0].computed.sum())
+    if searches:
+        # Half of the images are changed, so that a pass takes two rows of them.
+        points = -(-len(driver.measurements[0].computed) // 2)
+    else:
+        points = int(driver.measurements[0].computed.sum())
 
     def whole_grid() -> Any:
         return program(variables, shown, nothing)
@@ -159,7 +168,7 @@ def memory(case: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Runs the case of the command line."""
     case = json.loads(sys.argv[1])
-    result = {"cost": cost, "memory": memory}[case["kind"]](case)
+    result = {"cost": cost, "search": cost, "memory": memory}[case["kind"]](case)
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
