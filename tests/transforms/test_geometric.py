@@ -20,6 +20,24 @@ def test_geometric_transforms_move_the_right_way(apply):
     assert float(turned[4, 2, 0]) == pytest.approx(1, abs=1e-5)  # clockwise: right goes down
 
 
+@pytest.mark.parametrize("degrees", [-60.0, -22.5, 1.0, 45.0, 91.0])
+def test_a_shear_by_matrices_is_that_by_lookups(degrees):
+    image = jnp.asarray(np.random.default_rng(0).random((24, 18, 3), np.float32))
+    slope = np.tan(np.deg2rad(degrees))
+    found = geometric.shear_by_rows(image, slope)
+    expected = geometric.warp(image, (1.0, slope, 0.0), (0.0, 1.0, 0.0))
+    assert np.abs(found - image).max() > 0.1
+    np.testing.assert_allclose(found, expected, atol=0.004 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("function", [geometric.shear_x, geometric.shear_y])
+def test_a_tpu_looks_nothing_up_to_shear(function):
+    traced = jax.jit(function).trace(jnp.ones((24, 18, 3)), 30.0)
+    texts = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "tpu")}
+    assert "stablehlo.gather" in texts["cpu"] and "stablehlo.gather" not in texts["tpu"]
+    assert texts["tpu"].count("stablehlo.dot_general") == 1
+
+
 def test_translation_is_a_fraction_of_each_side(apply):
     image = jnp.ones((8, 16, 3))
     right, down = (apply(TRANSFORMS[f"translate_{axis}"], image, 56.0) for axis in "xy")
