@@ -390,6 +390,7 @@ class Driver:
                 variables=variables,
                 apply=functools.partial(self.model.apply, variables),
                 normalize=self.model.normalize,
+                dtype=self.model.dtype,
                 largest_pass=largest_pass,
             )
             return {

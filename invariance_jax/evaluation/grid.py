@@ -183,28 +183,39 @@ class Invariance(Measurement):
         z, batch = self._vectors(seen.features), seen.image.shape[0]
         points = _points(self.computed, self.transforms)
         chosen = in_passes(points, batch, network.largest_pass)
-        # The magnitude is not mapped over: what depends on it alone (weights, indices) is computed
-        # once and shared by the batch.
-        branches = [
-            jax.vmap(self.show(each, network.normalize), (0, None))
-            for each in self.transforms.values()
-        ]
-        as_they_are = network.normalize(seen.image)[None]
+
+        def branch(transform: Transform) -> Callable[[Seen, Array], tuple[Array, Array]]:
+            show = self.show(transform, network.normalize)
+
+            def one(seen: Seen, magnitude: Array) -> tuple[Array, Array]:
+                shown = show(seen, magnitude)
+                # A transform may leave an image as it is, as solarize does one without bright
+                # pixels.
+                difference = jnp.abs(shown - network.normalize(seen.image))
+                # Here, so that a device writes what the network takes and nothing else. Channels
+                # come first, because three of them would be padded where they come last.
+                taken = jnp.moveaxis(shown.astype(network.dtype), 2, 0)
+                return taken, jnp.max(difference) > _UNCHANGED
+
+            # The magnitude is not mapped over: what depends on it alone (weights, indices) is
+            # computed once and shared by the batch.
+            return jax.vmap(one, (0, None))
+
+        branches = [branch(each) for each in self.transforms.values()]
         plain = {}
         if seen.logits is not None:
             plain["prediction"] = jnp.argmax(seen.logits, axis=-1).astype(jnp.int32)
             plain["correct_unchanged"] = metrics.is_correct(seen.logits, seen.label)
 
-        def show_point(point: tuple[Array, Array]) -> Array:
+        def show_point(point: tuple[Array, Array]) -> tuple[Array, Array]:
             index, magnitude = point
             return jax.lax.switch(index, branches, seen, magnitude)
 
         def one_pass(_: None, points_of_pass: tuple[Array, Array]) -> tuple[None, dict[str, Array]]:
-            shown = jax.lax.map(show_point, points_of_pass)
-            # A transform may leave an image as it is, as solarize does one without bright pixels.
-            # It then has its own features: computed again, they would be rounded otherwise, and a
-            # difference of rounding errors has a direction that means nothing.
-            changed = jnp.max(jnp.abs(shown - as_they_are), axis=(2, 3, 4)) > _UNCHANGED
+            shown, changed = jax.lax.map(show_point, points_of_pass)
+            # What has not changed has its own features: computed again, they would be rounded
+            # otherwise, and a difference of rounding errors has a direction that means nothing.
+            shown = jnp.moveaxis(shown, 2, 4)
             logits, features = network.apply(shown.reshape(-1, *shown.shape[2:]))
             z_transformed = [
                 jnp.where(changed[..., None], each.reshape(-1, *own.shape), own[None])

@@ -60,12 +60,14 @@ class Network(NamedTuple):
         variables: Its parameters and running statistics, and what a learned augmentation learned.
         apply: From normalised images to (scores or None, features by name).
         normalize: From images in [0, 1] to normalised ones.
+        dtype: To which `apply` rounds these at first.
         largest_pass: Images that one forward pass may take.
     """
 
     variables: Any
     apply: Apply
     normalize: Callable[[Inputs], Inputs]
+    dtype: str
     largest_pass: int
 
 

@@ -47,6 +47,7 @@ class Model:
         image_size: Side of the images that it was made for, pixels; None for any.
         preprocessing: How photos become its images; None if nobody said.
         fingerprint: What tells its parameters from others', where they are not in `variables`.
+        dtype: To which `apply` rounds its inputs, and others may before.
         differentiable: Whether JAX can differentiate it.
         runs_on: What it runs on, where that is not JAX; empty otherwise.
     """
@@ -59,6 +60,7 @@ class Model:
     image_size: int | None
     preprocessing: Preprocessing | None = None
     fingerprint: str = ""
+    dtype: str = "float32"
     differentiable: bool = True
     runs_on: str = ""
 
@@ -92,7 +94,7 @@ def from_flax(
 
     Args:
         module: As `create` makes it: `apply(variables, inputs, train=False)` gives the logits and
-            the features by name.
+            the features by name. Where it has a `dtype`, it rounds its inputs to it at first.
         variables: Its parameters and running statistics.
         name: What tables and charts call it.
         image_size: Side of the images that it was made for, pixels; None for any, or for that of
@@ -110,6 +112,7 @@ def from_flax(
         num_classes=module.num_classes or None,
         image_size=image_size or (preprocessing and preprocessing.image_size),
         preprocessing=preprocessing,
+        dtype=jnp.dtype(getattr(module, "dtype", None) or "float32").name,
     )
 
 
