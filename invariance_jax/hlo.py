@@ -16,6 +16,7 @@ _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16, "f8e4m3fn": 8, "f8e5m2": 8, "t
 _ARRAY = re.compile(r"([a-z][a-z0-9]*)\[([0-9,]*)\](?:\{([^{}]*)\})?")
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = ")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"?(\d+)')
 _COLLECTIVES = (
@@ -211,6 +212,7 @@ def costs(module: Module) -> Costs:
     cycles = rows = moved = 0.0
     endless = 0
     found: collections.Counter[tuple[str, int, bool, int]] = collections.Counter()
+    by_channel: dict[str, list[tuple[str, int, bool, int, float]]] = collections.defaultdict(list)
     uncounted: collections.Counter[str] = collections.Counter()
     for name, instruction, times, is_async, fused in _walk(module, module.entry, 1.0, False, False):
         shapes = {each.name: each.shape for each in module.computations[name]}
@@ -219,7 +221,9 @@ def costs(module: Module) -> Costs:
             begins = is_async or instruction.opcode.endswith("-start")
             size = _payload(instruction, shapes)
             group = next(iter(groups(instruction)), ())
-            found[kind, len(group), begins, size] += times
+            channel = _CHANNEL.search(instruction.attributes)
+            one = (kind, len(group), begins, size, times)
+            by_channel[channel[1] if channel else f"{name} {instruction.name}"].append(one)
         elif instruction.opcode in ("gather", "scatter"):
             rows += times * _rows(instruction, shapes)
         if instruction.opcode == "while" and _turns(module, instruction) is None:
@@ -232,6 +236,10 @@ def costs(module: Module) -> Costs:
                 cycles += times * int(estimate[1])
             elif size and kind not in _COLLECTIVES and not instruction.opcode.endswith("-start"):
                 uncounted[instruction.opcode] += size
+    for parts in by_channel.values():
+        # A TPU may begin one in a fusion, go on in those of other work, and end in another.
+        kind, group, begins, size, _ = parts[0]
+        found[kind, group, begins or len(parts) > 1, size] += max(times for *_, times in parts)
     in_order = sorted(found.items(), key=lambda each: -each[0][3] * each[1])
     collectives = tuple(Collective(*key, count) for key, count in in_order)
     return Costs(cycles, rows, dict(uncounted), moved, collectives, endless)

@@ -144,6 +144,31 @@ def test_collectives_have_sizes_groups_and_kinds():
     assert found.collectives[0].bytes == 8 * SIZE and not found.uncounted
 
 
+PART = """
+%NAME (q: f32[8,128]) -> f32[64,128] {
+  %q = f32[8,128]{1,0} parameter(0)
+  ROOT %g = f32[64,128]{1,0} all-gather(%q), channel_id=CHANNEL, replica_groups=[4,8]<=[32]
+}
+"""
+
+
+def test_one_collective_spread_over_fusions_counts_once_and_is_async():
+    parts = [("begin", 3), ("between", 3), ("end", 3), ("other", 4)]
+    found = costs(
+        *(
+            f"%{name} = f32[64,128]{{1,0}} fusion(%p), kind=kCustom, calls=%of_{name}"
+            for name, _ in parts
+        ),
+        computations="".join(
+            PART.replace("NAME", f"of_{name}").replace("CHANNEL", str(channel))
+            for name, channel in parts
+        ),
+    )
+    kinds = {(each.is_async, each.count) for each in found.collectives}
+    assert kinds == {(True, 1), (False, 1)}
+    assert {each.bytes for each in found.collectives} == {8 * SIZE}
+
+
 @pytest.mark.parametrize(
     ("text", "groups"),
     [

@@ -21,6 +21,7 @@ from invariance_jax.augment.mixing import partners
 from invariance_jax.devices import DATA_AXIS, MODEL_AXIS, RUN_AXIS
 from invariance_jax.models import Preprocessing
 from invariance_jax.training.experiment import Experiment
+from invariance_jax.training.sharding import gathered
 from invariance_jax.training.state import TrainState
 from invariance_jax.training.step import Step, TrainMetrics, make_train_step
 
@@ -151,6 +152,7 @@ def step_of(experiments: Sequence[Experiment], number: Any, mesh: Mesh | None) -
         grad_accum_steps=first.config.train.grad_accum_steps,
         ema_decay=first.config.train.ema_decay,
         learned=first.learned,
+        whole=gathered(mesh) if first.config.mesh.parameters == "fsdp" else None,
     )
 
 

@@ -138,6 +138,18 @@ def lay_out(shapes: Any, mesh: Mesh, rules: str) -> Any:
     return jax.tree_util.tree_map_with_path(laid_out, shapes)
 
 
+def gathered(mesh: Mesh) -> NamedSharding:
+    """Says where divided arrays lie when every device has all of them.
+
+    Args:
+        mesh: The devices.
+
+    Returns:
+        The sharding, on the mesh on which `lay_out` divides arrays under "fsdp".
+    """
+    return NamedSharding(_in_groups(mesh), PartitionSpec())
+
+
 def _in_groups(mesh: Mesh) -> Mesh:
     """The same devices in the same order; the data axis is one group, an axis before it the groups.
 

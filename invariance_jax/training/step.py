@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from invariance_jax.augment import LearnedAugmentation, OneMixing
@@ -108,6 +109,7 @@ def make_train_step(
     grad_accum_steps: int,
     ema_decay: float,
     learned: LearnedAugmentation | None = None,
+    whole: NamedSharding | None = None,
 ) -> Step:
     """Makes the training step, to be jitted as one program.
 
@@ -123,6 +125,8 @@ def make_train_step(
         grad_accum_steps: Microbatches; see `_mean_gradients`.
         ema_decay: Decay of the state's moving average; without effect if it has none.
         learned: What happens to normalised images, with widths that stand among the parameters.
+        whole: Where divided parameters lie while a batch goes through the network. Without it XLA
+            may as well gather the images' features, which are larger.
 
     Returns:
         `step(state, metrics, batch) -> (state, metrics)`; the batch is as `data.train_batches`
@@ -132,6 +136,8 @@ def make_train_step(
     def loss_of(
         params: Any, batch_stats: Any, images: Array, target: Array, *drawn: Array
     ) -> tuple[Array, tuple[Any, Array]]:
+        if whole:
+            params = jax.lax.with_sharding_constraint(params, whole)
         variables = {"params": params, "batch_stats": batch_stats}
         penalty = 0.0
         if learned:
