@@ -7,7 +7,8 @@ from jax.sharding import PartitionSpec as P
 from tiny_runs import take_steps, tiny, with_
 
 from invariance_jax.errors import UserError
-from invariance_jax.training import checkpoints, experiment
+from invariance_jax.training import checkpoints, experiment, program
+from invariance_jax.training.step import TrainMetrics
 
 STEPS = 20
 
@@ -39,6 +40,21 @@ def test_twenty_steps_lose_the_same_on_any_mesh(model, mesh, alone):
     specs = {leaf.sharding.spec for leaf in jax.tree.leaves((state.params, state.optimizer_state))}
     divided = {"fsdp": "data", "tensor": "model"}.get(mesh.get("parameters"))
     assert any(divided in spec for spec in specs) if divided else specs == {P()}
+
+
+@pytest.mark.parametrize("parameters", ["fsdp", "replicated"])
+def test_the_network_sees_whole_parameters_and_divided_images(parameters):
+    """Left to itself, XLA for TPUs gathered a batch's features, which are larger."""
+    config = config_of("vit_mu8", data=8, parameters=parameters)
+    built = experiment.make(config)
+    numbers = np.zeros(config.train.batch_size, np.int32)
+    canvas = np.zeros((len(numbers), *2 * (config.data.canvas_size,), 3), np.uint8)
+    batch = {"canvas": canvas, **dict.fromkeys(("height", "width", "label", "index"), numbers)}
+    step = program.step_of([built], 0, built.mesh)
+    text = str(jax.make_jaxpr(step)(built.abstract_state, TrainMetrics.empty(), batch))
+    # Once forward, once for its gradient.
+    arrays = len(jax.tree.leaves(built.abstract_state.params))
+    assert text.count("sharding_constraint[") == (2 * arrays if parameters == "fsdp" else 0)
 
 
 def test_a_checkpoint_is_restored_onto_any_mesh(tmp_path):
