@@ -65,7 +65,8 @@ def heat(frame: pd.DataFrame, layout: Layout) -> alt.TopLevelMixin:
     classes, rows = (list(dict.fromkeys(frame[name])) for name in ("class", "row"))
     tall = 14 if len(classes) <= 40 else max(4, 560 // len(classes))
     names = alt.Axis(ticks=False, domain=False, labelLimit=170, labels=tall >= 9)
-    across = alt.Axis(orient="top", labelAngle=-60, ticks=False, domain=False)
+    # Above the strip of kinds.
+    across = alt.Axis(orient="top", labelAngle=-60, labelPadding=12, ticks=False, domain=False)
     tooltip = ["class:N", "row:N", "kind:N", alt.Tooltip("proportion:Q", format=".1%")]
     base = alt.Chart(TABLE).encode(
         x=alt.X("row:N", sort=rows, title=None, axis=across), tooltip=tooltip
