@@ -3,10 +3,10 @@
     python benchmarks/config_commands.py --root=/tmp/config_commands
 
 Of a sweep a few runs are left, the first and the last of every list, of one step of eight digits of
-16 pixels by a small network, unless networks are what it compares. All else is done as the README
-says: launch/sweep.py trains, evaluates and reports. What is finished is not done again. Prints a
-line a command with its code and its seconds, and writes ROOT/commands.json; the exit code is the
-number of commands that failed.
+16 pixels by a small network; where it compares networks, those, on 32 pixels. All else is done as
+the README says: launch/sweep.py trains, evaluates and reports. What is finished is not done again.
+Prints a line a command with its code and its seconds, and writes ROOT/commands.json; the exit code
+is the number of commands that failed.
 """
 
 import argparse
@@ -36,6 +36,7 @@ SMALL = {
     "model.dtype": "float32",
     "mesh.data": "1",
 }
+SIDES = ("data.image_size", "data.resize_size", "data.canvas_size")
 TRAINED = {
     "data.train_split": "train[:100]",
     "model.ghost_batch_size": "4",
@@ -86,6 +87,8 @@ def reduced(path: str, folder: pathlib.Path) -> pathlib.Path:
     small = {**SMALL, **TRAINED}
     if "model.name" not in axes:
         small["model.name"] = NETWORK
+    else:
+        small |= dict.fromkeys(SIDES, "32")  # the least that all of these networks halve evenly
     lists = {"configs": sweep.configs, "variants": sweep.variants, **axes}
     first = {"seed": 1, "variants": 3}  # of variants `none`, the standard run, and one more
     kept = {
