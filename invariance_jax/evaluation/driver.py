@@ -392,6 +392,7 @@ class Driver:
                 normalize=self.model.normalize,
                 dtype=self.model.dtype,
                 largest_pass=largest_pass,
+                platform=self._local.devices.flat[0].platform,
             )
             return {
                 each.name: each.step(network, seen, previous[each.name])

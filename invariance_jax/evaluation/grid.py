@@ -183,19 +183,23 @@ class Invariance(Measurement):
         z, batch = self._vectors(seen.features), seen.image.shape[0]
         points = _points(self.computed, self.transforms)
         chosen = in_passes(points, batch, network.largest_pass)
+        # A TPU writes in each branch what the network takes and nothing else, with channels first:
+        # three of them are padded to eight or more elsewhere. A CPU does it better for all at once.
+        on_tpu = network.platform == "tpu"
+        channels = 0 if on_tpu else 2
 
-        def branch(transform: Transform) -> Callable[[Seen, Array], tuple[Array, Array]]:
+        def taken(shown: Array, image: Array) -> tuple[Array, Array]:
+            # A transform may leave an image as it is, as solarize does one without bright pixels.
+            difference = jnp.abs(shown - network.normalize(image))
+            inputs = jnp.moveaxis(shown.astype(network.dtype), 2, channels)
+            return inputs, jnp.max(difference) > _UNCHANGED
+
+        def branch(transform: Transform) -> Callable[[Seen, Array], Any]:
             show = self.show(transform, network.normalize)
 
-            def one(seen: Seen, magnitude: Array) -> tuple[Array, Array]:
+            def one(seen: Seen, magnitude: Array) -> Any:
                 shown = show(seen, magnitude)
-                # A transform may leave an image as it is, as solarize does one without bright
-                # pixels.
-                difference = jnp.abs(shown - network.normalize(seen.image))
-                # Here, so that a device writes what the network takes and nothing else. Channels
-                # come first, because three of them would be padded where they come last.
-                taken = jnp.moveaxis(shown.astype(network.dtype), 2, 0)
-                return taken, jnp.max(difference) > _UNCHANGED
+                return taken(shown, seen.image) if on_tpu else shown
 
             # The magnitude is not mapped over: what depends on it alone (weights, indices) is
             # computed once and shared by the batch.
@@ -207,15 +211,18 @@ class Invariance(Measurement):
             plain["prediction"] = jnp.argmax(seen.logits, axis=-1).astype(jnp.int32)
             plain["correct_unchanged"] = metrics.is_correct(seen.logits, seen.label)
 
-        def show_point(point: tuple[Array, Array]) -> tuple[Array, Array]:
+        def show_point(point: tuple[Array, Array]) -> Any:
             index, magnitude = point
             return jax.lax.switch(index, branches, seen, magnitude)
 
         def one_pass(_: None, points_of_pass: tuple[Array, Array]) -> tuple[None, dict[str, Array]]:
-            shown, changed = jax.lax.map(show_point, points_of_pass)
+            found = jax.lax.map(show_point, points_of_pass)
+            if not on_tpu:
+                found = jax.vmap(jax.vmap(taken), (0, None))(found, seen.image)
+            shown, changed = found
             # What has not changed has its own features: computed again, they would be rounded
             # otherwise, and a difference of rounding errors has a direction that means nothing.
-            shown = jnp.moveaxis(shown, 2, 4)
+            shown = jnp.moveaxis(shown, 2 + channels, 4)
             logits, features = network.apply(shown.reshape(-1, *shown.shape[2:]))
             z_transformed = [
                 jnp.where(changed[..., None], each.reshape(-1, *own.shape), own[None])

@@ -62,6 +62,7 @@ class Network(NamedTuple):
         normalize: From images in [0, 1] to normalised ones.
         dtype: To which `apply` rounds these at first.
         largest_pass: Images that one forward pass may take.
+        platform: What the program is made for, "cpu", say.
     """
 
     variables: Any
@@ -69,6 +70,7 @@ class Network(NamedTuple):
     normalize: Callable[[Inputs], Inputs]
     dtype: str
     largest_pass: int
+    platform: str
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from invariance_jax import data, models
 from invariance_jax.errors import UserError
-from invariance_jax.evaluation import metrics, walk
+from invariance_jax.evaluation import driver, measurement, metrics, walk
 from invariance_jax.transforms import TRANSFORMS, Transform, normalize
 
 from .conftest import (
@@ -185,6 +185,21 @@ def test_independent_of_batches_shards_and_devices(
     assert_same("invariance", found["invariance"], subset(whole, EACH_KIND))
 
 
+def program_for(platform, monkeypatch):
+    """Lets measurements take the form of a platform, which gives the same on every other."""
+
+    def network(**fields):
+        return measurement.Network(**(fields | {"platform": platform}))
+
+    monkeypatch.setattr(driver, "Network", network)
+
+
+def test_what_a_tpu_computes_is_the_same(digits, model, whole, monkeypatch):
+    program_for("tpu", monkeypatch)
+    found = measured([grid(transforms=EACH_KIND, **WITH_FEATURES)], digits, model)
+    assert_same("invariance", found["invariance"], subset(whole, EACH_KIND))
+
+
 def test_bfloat16_is_close_and_results_are_float32(digits, model, whole):
     """Real networks compute in bfloat16 what they give out as float32; so does this one."""
     low = models.from_flax(Linear(jnp.bfloat16), model.variables, name="bfloat16")
@@ -226,13 +241,28 @@ def test_normalized_identities_are_computed_and_change_what_they_clip(whole_norm
     ]
 
 
-def test_what_a_transform_leaves_as_it_is_has_its_own_features(digits, model, whole):
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_what_a_transform_leaves_as_it_is_has_its_own_features(
+    digits, model, platform, monkeypatch
+):
+    """Though the network gives an image other features at another place of a batch."""
+    program_for(platform, monkeypatch)
+
+    def apply(variables, inputs):
+        logits, features = model.apply(variables, inputs)
+        place = 1 + jnp.arange(len(inputs), dtype=jnp.float32)[:, None] / 100
+        return logits, features | {"embedding": features["embedding"] * place}
+
+    unsteady = dataclasses.replace(model, apply=apply)
+    found = measured([grid(transforms=few("solarize"))], digits, unsteady, per_device_batch_size=40)
     # No digit is as bright as the weakest thresholds of solarize.
     pixels = pixels_of(digits)
     dark = np.asarray(pixels.max((1, 2, 3))) < TRANSFORMS["solarize"].magnitudes[1]
     assert dark.sum() > 0
-    untouched = whole[""].sel(transform="solarize", magnitude=1).isel(image=dark)
-    np.testing.assert_array_equal(untouched.transformed_euclidean, 0)
+    at_the_weakest = found["invariance"][""].sel(transform="solarize", magnitude=1)
+    moved = at_the_weakest.transformed_euclidean.values
+    np.testing.assert_array_equal(moved[dark], 0)
+    assert (moved[~dark] > 0).all()
 
 
 @pytest.mark.parametrize(
