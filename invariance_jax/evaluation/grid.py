@@ -188,9 +188,9 @@ class Invariance(Measurement):
         on_tpu = network.platform == "tpu"
         channels = 0 if on_tpu else 2
 
-        def taken(shown: Array, image: Array) -> tuple[Array, Array]:
+        def taken(shown: Array, as_it_is: Array) -> tuple[Array, Array]:
             # A transform may leave an image as it is, as solarize does one without bright pixels.
-            difference = jnp.abs(shown - network.normalize(image))
+            difference = jnp.abs(shown - as_it_is)
             inputs = jnp.moveaxis(shown.astype(network.dtype), 2, channels)
             return inputs, jnp.max(difference) > _UNCHANGED
 
@@ -199,13 +199,14 @@ class Invariance(Measurement):
 
             def one(seen: Seen, magnitude: Array) -> Any:
                 shown = show(seen, magnitude)
-                return taken(shown, seen.image) if on_tpu else shown
+                return taken(shown, network.normalize(seen.image)) if on_tpu else shown
 
             # The magnitude is not mapped over: what depends on it alone (weights, indices) is
             # computed once and shared by the batch.
             return jax.vmap(one, (0, None))
 
         branches = [branch(each) for each in self.transforms.values()]
+        as_they_are = network.normalize(seen.image)
         plain = {}
         if seen.logits is not None:
             plain["prediction"] = jnp.argmax(seen.logits, axis=-1).astype(jnp.int32)
@@ -216,10 +217,10 @@ class Invariance(Measurement):
             return jax.lax.switch(index, branches, seen, magnitude)
 
         def one_pass(_: None, points_of_pass: tuple[Array, Array]) -> tuple[None, dict[str, Array]]:
-            found = jax.lax.map(show_point, points_of_pass)
+            shown = jax.lax.map(show_point, points_of_pass)
             if not on_tpu:
-                found = jax.vmap(jax.vmap(taken), (0, None))(found, seen.image)
-            shown, changed = found
+                shown = jax.vmap(jax.vmap(taken), (0, None))(shown, as_they_are)
+            shown, changed = shown
             # What has not changed has its own features: computed again, they would be rounded
             # otherwise, and a difference of rounding errors has a direction that means nothing.
             shown = jnp.moveaxis(shown, 2 + channels, 4)
