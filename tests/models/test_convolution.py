@@ -100,10 +100,10 @@ def test_a_cpu_multiplies_taps_and_other_devices_convolve():
         assert products(ours, platform, images, weights) == (0, 1)
         assert products(gradients, platform, images, weights) == (0, 3)
 
-    pointwise, _ = functions(1, 1)
-    for features, expected in ((64, (1, 1)), (8, (0, 2))):
-        images, weights = arrays(9, 4, features, 1)
-        of_weights = jax.grad(lambda weights, images: jnp.sum(jnp.sin(pointwise(images, weights))))
+    for features, kernel, expected in ((64, 1, (1, 1)), (8, 1, (0, 2)), (64, 3, (0, 2))):
+        images, weights = arrays(9, 4, features, kernel)
+        other, _ = functions(kernel, 1)
+        of_weights = jax.grad(lambda weights, images: jnp.sum(jnp.sin(other(images, weights))))  # noqa: B023
         assert products(of_weights, "cpu", weights, images) == expected
     assert products(ours, "cpu", *arrays(9, 4, 64, 3)) == (0, 1)
 
